@@ -1,0 +1,2 @@
+//! The only program of rust-claw inside a sandbox.
+fn main() {}
