@@ -26,6 +26,15 @@ pub enum Invalid {
         /// What was given, shortened and without control characters.
         text: String,
     },
+    /// Not an id of a task.
+    #[error(
+        "task `{text}`: 1 to 64 letters, digits, `-` and `_` are expected, for example `k3v9x2aa`; \
+         `rust-claw list-tasks` shows those that exist"
+    )]
+    Task {
+        /// What was given, shortened and without control characters.
+        text: String,
+    },
 }
 
 /// Makes hostile text fit for an error of one line.
@@ -141,6 +150,45 @@ impl ChatJid {
     }
 }
 
+/// Key of a task: short enough to be typed, and any unique beginning of it will do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(String);
+
+impl TaskId {
+    /// A new one: eight of 32 characters, none of which looks like another.
+    ///
+    /// # Panics
+    /// Where the system has no random bytes, which is before it has booted.
+    pub fn random() -> TaskId {
+        const DIGITS: &[u8; 32] = b"23456789abcdefghijkmnpqrstuvwxyz";
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the system gives random bytes once it has booted");
+        TaskId(random.iter().map(|byte| char::from(DIGITS[usize::from(byte % 32)])).collect())
+    }
+
+    /// Checks `text`. `NanoClaw`'s ids pass too.
+    ///
+    /// # Errors
+    /// [`Invalid::Task`].
+    pub fn new(text: &str) -> Result<TaskId, Invalid> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if !fits {
+            return Err(Invalid::Task { text: shown(text) });
+        }
+        Ok(TaskId(text.to_owned()))
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Key of a row of `task_runs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskRunId(pub i64);
+
 /// Order of arrival of a message, over all chats; the first is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub i64);
@@ -200,6 +248,7 @@ macro_rules! text_column {
 }
 text_column!(GroupFolder);
 text_column!(ChatJid);
+text_column!(TaskId);
 
 macro_rules! number_column {
     ($($name:ident)*) => {$(
@@ -222,7 +271,7 @@ macro_rules! number_column {
         }
     )*};
 }
-number_column!(Seq RunId OutboxId UnixMs);
+number_column!(Seq RunId TaskRunId OutboxId UnixMs);
 
 #[cfg(test)]
 mod tests {
@@ -250,6 +299,16 @@ mod tests {
             &"x".repeat(65),
         ] {
             assert!(GroupFolder::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn task_ids_are_typeable() {
+        let (a, b) = (TaskId::random(), TaskId::random());
+        assert!(a != b && a.as_str().len() == 8 && TaskId::new(a.as_str()).is_ok());
+        assert!(TaskId::new("task-1771500000000-x1").is_ok());
+        for bad in ["", "a b", "a%", "ä", &"x".repeat(65)] {
+            assert!(TaskId::new(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -8,6 +8,10 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 pub const PROMPT_MESSAGES_MAX: usize = 200;
 /// Size of the messages of one prompt; older ones are counted in a line.
 pub const PROMPT_BYTES_MAX: usize = 100_000;
+/// Of a waking message that does not fit whole, the least that is worth being shown.
+pub const PROMPT_CUT_BYTES_MIN: usize = 512;
+/// Of a sender's name, what reaches a prompt, in characters. `WhatsApp` allows 25.
+pub const PROMPT_SENDER_CHARS_MAX: usize = 100;
 /// Text of one stored message; the rest is cut off. `WhatsApp` itself ends at 65,536 characters.
 pub const MESSAGE_BYTES_MAX: usize = 65_536;
 /// Longest JSON line that `inject` reads.
@@ -37,23 +41,127 @@ pub const CONCURRENT_RUNS_MAX: usize = 256;
 pub const FOLLOW_UPS_MAX: usize = 64;
 
 /// How often the containers that run are held against the runs that should.
-pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(60);
+pub const RECONCILE_INTERVAL: Duration = Duration::from_mins(1);
 /// First pause before a sandbox engine that did not answer is asked again; doubles.
 pub const ENGINE_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause between two such questions.
-pub const ENGINE_RETRY_MAX: Duration = Duration::from_secs(60);
+pub const ENGINE_RETRY_MAX: Duration = Duration::from_mins(1);
 /// How long a short command of an engine (`version`, `inspect`, `rm`) may take.
 pub const ENGINE_COMMAND_MAX: Duration = Duration::from_secs(30);
+
+/// How long an engine may take to say at all whether it works.
+pub const ENGINE_PROBE_MAX: Duration = Duration::from_secs(5);
+/// What a short command of an engine may answer.
+pub const ENGINE_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a container that is still there is removed once more before the next sweep has to.
+pub const REMOVE_ATTEMPTS_MAX: u32 = 4;
+/// Pause between two of these; the engine may be in the middle of removing it.
+pub const REMOVE_RETRY: Duration = Duration::from_millis(250);
+/// After a sandbox ended, how long a process that escaped its group may hold a pipe.
+pub const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Of one read from a sandbox's pipe.
+pub const READ_BYTES: usize = 32 * 1024;
+/// Asked of the kernel for a sandbox's pipes. Source: default of `/proc/sys/fs/pipe-max-size`.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+/// At most so often a sandbox's output counts as a sign of life.
+pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(1);
+/// A frame larger than this waits until the one before is recorded, so that a full channel of
+/// frames stays small.
+pub const FRAME_BYTES_UNHELD_MAX: usize = 64 * 1024;
+/// Of one line that a sandbox writes to stderr, what reaches its log.
+pub const STDERR_LINE_BYTES_MAX: usize = 4096;
 
 /// First pause after a failed delivery; doubles.
 pub const DELIVERY_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts at a delivery.
-pub const DELIVERY_RETRY_MAX: Duration = Duration::from_secs(300);
+pub const DELIVERY_RETRY_MAX: Duration = Duration::from_mins(5);
+
+/// Connections to the credential proxy at a time, each with a thread; further ones wait.
+pub const PROXY_CONNECTIONS_MAX: usize = 64;
+/// Requests of one run at a time: the Claude Code CLI runs up to ten sub-agents side by side.
+pub const PROXY_RUN_REQUESTS_MAX: usize = 16;
+/// Request line and headers. Ours come to 2 KiB; common servers stop between 8 and 64.
+pub const PROXY_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of one request.
+pub const PROXY_HEADERS_MAX: usize = 100;
+/// Query of a request; the API's own is `beta=true` or the page of a list.
+pub const PROXY_QUERY_BYTES_MAX: usize = 1024;
+/// Body of a request. The API itself ends at 32 MB; a gateway may allow more.
+pub const PROXY_REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Body of an answer: a stream of the longest output, each token in an event of its own, is 40 MB.
+pub const PROXY_RESPONSE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What is kept of an answer to read its token counts; a longer line or document is not counted.
+pub const PROXY_METER_BYTES_MAX: usize = 1024 * 1024;
+/// What is copied at once.
+pub const PROXY_COPY_BYTES: usize = 64 * 1024;
+/// From the first byte of a head (or the connection) to the end of the head.
+pub const PROXY_HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may stay open between two requests.
+pub const PROXY_IDLE_MAX: Duration = Duration::from_mins(1);
+/// How long the sandbox may leave a read of its body or a write of its answer waiting.
+pub const PROXY_CLIENT_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long what still comes in is thrown away after a refusal, so that the refusal is read.
+pub const PROXY_LINGER_MAX: Duration = Duration::from_secs(2);
+/// TCP and TLS to the model API.
+pub const MODEL_CONNECT_MAX: Duration = Duration::from_secs(20);
+/// Silence of the model API; a request without streaming may take it ten minutes.
+pub const MODEL_SILENCE_MAX: Duration = Duration::from_mins(15);
+/// Size of the list of folders that may be mounted.
+pub const ALLOWLIST_BYTES_MAX: u64 = 64 * 1024;
 
 /// Size of one log of the program before it is moved aside.
 pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Size of the log of one run.
 pub const RUN_LOG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Prompt and script of a task, each: what a message may have.
+pub const TASK_TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// Tasks of one group that are active or paused: an agent that creates them in a loop is stopped.
+pub const TASKS_PER_GROUP_MAX: i64 = 10_000;
+/// Of what a task said, what its history keeps; the whole is in the chat.
+pub const TASK_RESULT_CHARS_MAX: usize = 500;
+/// Failures in a row after which a task is paused.
+pub const TASK_FAILURES_MAX: u32 = 8;
+/// Slots that one transaction claims; what is left is claimed by the next, at once.
+pub const TASK_CLAIMS_MAX: usize = 1000;
+/// The scheduler looks at the wall clock at least so often: it may have been set, or the machine
+/// have slept.
+pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A task's slot that is older is not made up for.
+pub const CATCH_UP_MAX: Duration = Duration::from_hours(24);
+
+/// A look at the groups' folders where the system cannot tell of anything.
+pub const IPC_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Where it can: the net under that. Each look is told to us too, and costs as much again.
+pub const IPC_NET_INTERVAL: Duration = Duration::from_secs(5);
+/// Groups that one such look goes through; the next goes on from there.
+pub const IPC_POLL_GROUPS_MAX: usize = 64;
+/// Size of one request. A message of [`MESSAGE_BYTES_MAX`] fits, however it is escaped.
+pub const IPC_REQUEST_BYTES_MAX: u64 = 256 * 1024;
+/// Requests of one group that are handled at once; after that, so many come back a second.
+pub const IPC_BURST_MAX: u32 = 1000;
+/// Requests of one group a second, once its burst is used up.
+pub const IPC_REQUESTS_PER_SECOND: u32 = 100;
+/// Requests of one group that are handled before the next group's turn.
+pub const IPC_ROUND_MAX: usize = 32;
+/// Names that are read of a folder with requests at a time.
+pub const IPC_NAMES_MAX: usize = 4096;
+/// News of changed folders that wait for the thread; when there are more, it looks at all.
+pub const IPC_NEWS_MAX: usize = 1024;
+/// How long a response lies there for an agent that may have gone.
+pub const IPC_RESPONSE_KEPT: Duration = Duration::from_mins(2);
+/// How long it is known that a request was done.
+pub const IPC_REQUEST_KNOWN: Duration = Duration::from_hours(24);
+/// Files in the quarantine of unusable requests, reasons included.
+pub const QUARANTINE_FILES_MAX: usize = 500;
+/// Bytes in it.
+pub const QUARANTINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Messages that one transaction makes searchable: it holds the write lock for some milliseconds.
+pub const SEARCH_STEP_MAX: usize = 500;
+/// Such transactions a second while nobody else writes; else one.
+pub const SEARCH_STEPS_MAX: usize = 10;
+/// Messages that a search makes searchable first, if they are not yet.
+pub const SEARCH_CATCH_UP_MAX: usize = 20_000;
 
 /// How long a statement waits for another process's transaction.
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
@@ -62,5 +170,14 @@ const _: () = {
     assert!(STOP_GRACE.as_secs() + 2 * KILL_GRACE.as_secs() < SERVICE_STOP_MAX.as_secs());
     // Every run can report its end even if nobody reads meanwhile.
     assert!(CONCURRENT_RUNS_MAX < DISPATCH_EVENTS_MAX);
+    // A run alone cannot take all connections.
+    assert!(4 * PROXY_RUN_REQUESTS_MAX <= PROXY_CONNECTIONS_MAX);
+    assert!(PROXY_LINGER_MAX.as_secs() + MODEL_CONNECT_MAX.as_secs() < SERVICE_STOP_MAX.as_secs());
+    // All frames that can wait in a run's channel.
+    assert!(RUN_EVENTS_MAX * FRAME_BYTES_UNHELD_MAX <= 16 * 1024 * 1024);
+    // JSON writes a byte as six characters at worst; one message does not fill the quarantine.
+    assert!(IPC_REQUEST_BYTES_MAX < QUARANTINE_BYTES_MAX);
+    assert!(IPC_ROUND_MAX <= IPC_BURST_MAX as usize);
+    assert!(ENGINE_PROBE_MAX.as_secs() <= ENGINE_COMMAND_MAX.as_secs());
     assert!(ENGINE_RETRY_FIRST.as_secs() <= ENGINE_RETRY_MAX.as_secs());
 };

@@ -1,0 +1,176 @@
+//! The file `.env`: `NAME=value` by lines, `#` comments, quotes, `export` before the name.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+
+/// Bytes of the file; more is no file of settings.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A value, or what is wrong with its quotes.
+type Value = Result<String, &'static str>;
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(super) struct DotEnv {
+    path: PathBuf,
+    /// Line number, name, value.
+    lines: Vec<(usize, String, Value)>,
+}
+
+impl DotEnv {
+    /// Reads the file; one that is not there says nothing.
+    pub(super) fn read(path: &Path) -> Result<DotEnv, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(DotEnv::default());
+            }
+            file => file.map_err(unreadable)?,
+        };
+        let mut text = String::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if FILE_BYTES_MAX < text.len() as u64 {
+            return Err(unreadable(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        Ok(DotEnv { path: path.to_owned(), lines: parse(&text) })
+    }
+
+    /// The value of `name` and its place in the file. The last line counts, as in a shell.
+    pub(super) fn get(&self, name: &str) -> Option<(String, &Value)> {
+        let (line, _, value) = self.lines.iter().rev().find(|(_, key, _)| key == name)?;
+        Some((format!("{}:{line}", self.path.display()), value))
+    }
+}
+
+/// Lines that are no settings are skipped: the file may hold more than ours.
+fn parse(text: &str) -> Vec<(usize, String, Value)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    (1..)
+        .zip(text.lines())
+        .filter_map(|(number, line)| {
+            let line = line.trim();
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            let (name, rest) = line.split_once('=')?;
+            let name = name.trim();
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            (!name.is_empty() && name.bytes().all(is_name))
+                .then(|| (number, name.to_owned(), value(rest)))
+        })
+        .collect()
+}
+
+/// `'as it is'`, `"with \" \\ \n \t"`, or plain up to a `#` after a space.
+fn value(rest: &str) -> Value {
+    let rest = rest.trim();
+    let (value, tail) = if let Some(quoted) = rest.strip_prefix('\'') {
+        let (value, tail) = quoted.split_once('\'').ok_or(UNCLOSED)?;
+        (value.to_owned(), tail)
+    } else if let Some(quoted) = rest.strip_prefix('"') {
+        double_quoted(quoted)?
+    } else {
+        return Ok(without_comment(rest).to_owned());
+    };
+    let tail = tail.trim_start();
+    if !tail.is_empty() && !tail.starts_with('#') {
+        return Err("there is text after the closing quote");
+    }
+    Ok(value)
+}
+
+const UNCLOSED: &str = "the quote is not closed on its line";
+
+fn double_quoted(quoted: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    loop {
+        match chars.next().ok_or(UNCLOSED)? {
+            '"' => return Ok((value, chars.as_str())),
+            '\\' => match chars.next().ok_or(UNCLOSED)? {
+                'n' => value.push('\n'),
+                't' => value.push('\t'),
+                // The backslash of anything else is a character like others, as in a shell.
+                other => {
+                    if !matches!(other, '"' | '\\' | '$' | '`') {
+                        value.push('\\');
+                    }
+                    value.push(other);
+                }
+            },
+            other => value.push(other),
+        }
+    }
+}
+
+fn without_comment(rest: &str) -> &str {
+    let is_comment =
+        |&(at, _): &(usize, &str)| rest[..at].chars().next_back().is_none_or(char::is_whitespace);
+    match rest.match_indices('#').find(is_comment) {
+        Some((at, _)) => rest[..at].trim_end(),
+        None => rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Option<(&str, Result<&str, ()>)>) {
+        let parsed = parse(line);
+        let found = parsed
+            .first()
+            .map(|(_, name, value)| (name.as_str(), value.as_deref().map_err(|_| ())));
+        assert_eq!(expected, found, "{line:?}");
+    }
+
+    #[test]
+    fn h72_one_character_quotes_export_and_comments() {
+        for (line, name, value) in [
+            ("X=a", "X", "a"),
+            ("X=", "X", ""),
+            ("X=#", "X", ""),
+            ("  X = a b  ", "X", "a b"),
+            ("export X=a", "X", "a"),
+            ("X=\"a\"", "X", "a"),
+            ("X='a'", "X", "a"),
+            ("X='a # b' # c", "X", "a # b"),
+            ("X=\"a # b\"# c", "X", "a # b"),
+            ("X=a # b", "X", "a"),
+            ("X=a#b", "X", "a#b"),
+            ("X=a=b=", "X", "a=b="),
+            ("X='a\\n'", "X", "a\\n"),
+            (r#"X="\"\\\n\d""#, "X", "\"\\\n\\d"),
+            ("X=\"'\"", "X", "'"),
+            ("X=it's", "X", "it's"),
+            ("X=小助手\r", "X", "小助手"),
+            ("\u{feff}X=a", "X", "a"),
+        ] {
+            check(line, Some((name, Ok(value))));
+        }
+        for line in ["", "# X=a", "X", "=a", "a b=c", "-----BEGIN KEY-----"] {
+            check(line, None);
+        }
+        for line in ["X='a", "X=\"a\\\"", "X='a'b", "X=\"a\" b"] {
+            check(line, Some(("X", Err(()))));
+        }
+    }
+
+    #[test]
+    fn last_line_counts_and_is_named() {
+        let file = DotEnv { path: "/h/.env".into(), lines: parse("X=a\n\nX=b\r\nY=c") };
+        let (place, value) = file.get("X").expect("it is there");
+        assert_eq!(("/h/.env:3", Ok("b".to_owned())), (place.as_str(), value.clone()));
+        assert!(file.get("Z").is_none());
+    }
+
+    #[test]
+    fn any_text_parses() {
+        proptest::proptest!(|(text in ".*")| {
+            for (_, name, _) in parse(&text) {
+                assert!(!name.is_empty());
+            }
+        });
+    }
+}

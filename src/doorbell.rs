@@ -1,0 +1,244 @@
+//! Wakes processes that wait for something new in the database.
+//!
+//! Who waits has a FIFO in `store/bells`, named `{pid}-{n}`; who has committed something writes a
+//! byte into every FIFO there. A doorbell says that there is something to look for, never what:
+//! a ring may be lost with its process, so a slow poll stays under it.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::home::Home;
+
+/// FIFOs that are rung; more there cannot be, since one process has a handful of them.
+const BELLS_MAX: usize = 1024;
+
+/// A place to wait. Its FIFO goes when it is dropped.
+#[derive(Debug)]
+pub struct Doorbell {
+    bells: PathBuf,
+    path: PathBuf,
+    fifo: Arc<OwnedFd>,
+}
+
+/// Wakes one [`Doorbell`] of this process from another thread.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Doorbell {
+    /// Hangs up a bell in the home.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn new(home: &Home) -> io::Result<Doorbell> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let bells = home.bells();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", std::process::id());
+        // A FIFO that nobody reads is taken for a dead process's, so it gets its name when it is
+        // open. It may be there: a process of this id may have died.
+        let (hidden, path) = (bells.join(format!(".{name}")), bells.join(&name));
+        remove(&hidden)?;
+        make_fifo(&hidden)?;
+        // Open for writing too, so that it never says that all writers are gone.
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = Arc::new(rustix::fs::open(&hidden, flags, Mode::empty())?);
+        fs::rename(&hidden, &path)?;
+        Ok(Doorbell { bells, path, fifo })
+    }
+
+    /// Waits for a ring, at most for `timeout`; takes all that rang until now. Tells whether
+    /// somebody did.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let waiting_since = Instant::now();
+        loop {
+            if drain(&self.fifo) {
+                return true;
+            }
+            let rest = timeout.saturating_sub(waiting_since.elapsed());
+            if rest.is_zero() {
+                return false;
+            }
+            let mut waiting = [PollFd::new(&self.fifo, PollFlags::IN)];
+            // What the system cannot count is as long as for ever.
+            let rest = Timespec::try_from(rest).ok();
+            if poll(&mut waiting, rest.as_ref()).is_err_and(|errno| errno != Errno::INTR) {
+                return false;
+            }
+        }
+    }
+
+    /// Rings at every bell of the home but this.
+    pub fn ring_others(&self) {
+        ring(&self.bells, Some(&self.path));
+    }
+
+    /// Rings at every bell of the home.
+    pub fn ring(home: &Home) {
+        ring(&home.bells(), None);
+    }
+
+    /// Something with which other threads wake this one.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.fifo))
+    }
+}
+
+impl Waker {
+    /// Ends the wait, or the next one.
+    pub fn wake(&self) {
+        strike(&self.0);
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            log::debug!("cannot remove bell `{}`: {error}", self.path.display());
+        }
+    }
+}
+
+/// Never fails for who rings: what is committed is found by the next poll too.
+fn ring(bells: &Path, except: Option<&Path>) {
+    let entries = match fs::read_dir(bells) {
+        Ok(entries) => entries,
+        Err(error) => return log::debug!("cannot list bells: {error}"),
+    };
+    for entry in entries.take(BELLS_MAX).flatten() {
+        let path = entry.path();
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if is_hidden || except.is_some_and(|except| path == except) {
+            continue;
+        }
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fifo) => strike(&fifo),
+            // Nobody has it open for reading: its process is dead.
+            Err(Errno::NXIO) => match remove(&path) {
+                Ok(()) => (),
+                Err(error) => log::debug!("cannot remove bell `{}`: {error}", path.display()),
+            },
+            Err(errno) => log::debug!("cannot ring at `{}`: {errno}", path.display()),
+        }
+    }
+}
+
+fn strike(fifo: &OwnedFd) {
+    match rustix::io::write(fifo, &[1]) {
+        // Full: it rings already.
+        Ok(_) | Err(Errno::AGAIN) => (),
+        // Its process has just gone. The runtime ignores SIGPIPE.
+        Err(errno) => log::debug!("a bell did not ring: {errno}"),
+    }
+}
+
+/// Tells whether there was anything.
+fn drain(fifo: &OwnedFd) -> bool {
+    let mut bytes = [0; 4096];
+    let mut rang = false;
+    while rustix::io::read(fifo, &mut bytes).is_ok_and(|count| 0 < count) {
+        rang = true;
+    }
+    rang
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn make_fifo(path: &Path) -> io::Result<()> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    Ok(rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)?)
+}
+
+/// There `rustix` has no call for it, so the system's own program does it.
+#[cfg(target_vendor = "apple")]
+fn make_fifo(path: &Path) -> io::Result<()> {
+    let made = std::process::Command::new("/usr/bin/mkfifo")
+        .args(["-m", "600", "--"])
+        .arg(path)
+        .status()?;
+    if made.success() { Ok(()) } else { Err(io::Error::other("`mkfifo` failed")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than any test may take.
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let home = Home::at(dir.path());
+        fs::create_dir_all(home.bells()).expect("a directory");
+        (dir, home)
+    }
+
+    fn bells(home: &Home) -> usize {
+        fs::read_dir(home.bells()).expect("a directory").count()
+    }
+
+    #[test]
+    fn a_ring_reaches_all_but_who_rings_and_is_heard_once() {
+        let (_dir, home) = home();
+        let (a, b) = (Doorbell::new(&home).expect("a"), Doorbell::new(&home).expect("b"));
+        a.ring_others();
+        a.ring_others();
+        assert!(!a.wait(Duration::ZERO));
+        assert!(b.wait(LONG));
+        assert!(!b.wait(Duration::ZERO), "both rings were taken at once");
+        Doorbell::ring(&home);
+        assert!(a.wait(LONG) && b.wait(LONG));
+    }
+
+    #[test]
+    fn a_ring_ends_a_wait_that_has_begun() {
+        let (_dir, home) = home();
+        let bell = Doorbell::new(&home).expect("a bell");
+        let waker = bell.waker();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| bell.wait(LONG));
+            waker.wake();
+            assert!(waiter.join().expect("no panic"));
+        });
+        assert!(!bell.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_bell_goes_with_its_owner_and_a_dead_one_with_the_first_ring() {
+        let (_dir, home) = home();
+        let bell = Doorbell::new(&home).expect("a bell");
+        assert_eq!(1, bells(&home));
+        drop(bell);
+        assert_eq!(0, bells(&home));
+        make_fifo(&home.bells().join("1-0")).expect("a dead process's bell");
+        fs::write(home.bells().join(".1-1"), "").expect("one that is being made");
+        Doorbell::ring(&home);
+        assert_eq!(1, bells(&home), "only the one that is being made is left");
+    }
+
+    #[test]
+    fn a_bell_that_nobody_hears_never_blocks() {
+        let (_dir, home) = home();
+        let bell = Doorbell::new(&home).expect("a bell");
+        for _ in 0..100_000 {
+            bell.waker().wake();
+        }
+        assert!(bell.wait(LONG));
+        assert!(!bell.wait(Duration::ZERO));
+    }
+}
