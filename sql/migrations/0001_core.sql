@@ -7,22 +7,25 @@ CREATE TABLE chats (
     last_message_at_ms INTEGER
 ) STRICT;
 
--- `seq` is the order of arrival and the only cursor; clocks are not.
--- `wakes`: decided on arrival, whether this message asks for an answer.
+-- `seq` is the order of arrival and the only cursor; clocks are not. `wakes`: decided on arrival,
+-- whether this message asks for an answer. `text` is last, so that reading the others never walks
+-- the pages of a long one. The indexes carry `seq` too, as every index of a table with a row id.
 CREATE TABLE messages (
-    seq            INTEGER PRIMARY KEY AUTOINCREMENT,
-    chat_jid       TEXT    NOT NULL REFERENCES chats (jid),
-    id             TEXT    NOT NULL CHECK (length(id) BETWEEN 1 AND 255),
-    sender         TEXT    NOT NULL,
-    sender_name    TEXT    NOT NULL,
-    text           TEXT    NOT NULL,
-    sent_at_ms     INTEGER NOT NULL,
-    received_at_ms INTEGER NOT NULL,
-    wakes          INTEGER NOT NULL CHECK (wakes IN (0, 1)),
-    UNIQUE (chat_jid, id)
+    seq               INTEGER PRIMARY KEY AUTOINCREMENT,
+    chat_jid          TEXT    NOT NULL REFERENCES chats (jid),
+    id                TEXT    NOT NULL CHECK (length(id) BETWEEN 1 AND 255),
+    wakes             INTEGER NOT NULL CHECK (wakes IN (0, 1)),
+    is_from_assistant INTEGER NOT NULL CHECK (is_from_assistant IN (0, 1)),
+    sent_at_ms        INTEGER NOT NULL,
+    received_at_ms    INTEGER NOT NULL,
+    sender            TEXT    NOT NULL,
+    sender_name       TEXT    NOT NULL,
+    text              TEXT    NOT NULL,
+    UNIQUE (chat_jid, id),
+    CHECK (wakes + is_from_assistant < 2)
 ) STRICT;
-CREATE INDEX messages_by_chat ON messages (chat_jid, seq);
-CREATE INDEX messages_waking ON messages (chat_jid, seq) WHERE wakes = 1;
+CREATE INDEX messages_by_chat ON messages (chat_jid) WHERE is_from_assistant = 0;
+CREATE INDEX messages_waking ON messages (chat_jid) WHERE wakes = 1;
 
 CREATE TABLE groups (
     folder           TEXT PRIMARY KEY CHECK (length(folder) BETWEEN 1 AND 64),
@@ -30,10 +33,13 @@ CREATE TABLE groups (
     trigger_name     TEXT,              -- without the @; NULL: the assistant's name
     requires_trigger INTEGER NOT NULL CHECK (requires_trigger IN (0, 1)),
     is_main          INTEGER NOT NULL CHECK (is_main IN (0, 1)),
-    container_config TEXT    NOT NULL DEFAULT '{}' CHECK (json_valid(container_config)),
+    container_config TEXT    NOT NULL DEFAULT '{}' 
+                     CHECK (json_valid(container_config) AND json_type(container_config) = 'object'),
     added_at_ms      INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX groups_one_main ON groups (is_main) WHERE is_main = 1;
+-- On a file system that ignores case `Main` is the folder of `main`.
+CREATE UNIQUE INDEX groups_by_folder ON groups (folder COLLATE NOCASE);
 
 -- All messages of a chat up to `cursor_seq` are settled; nothing else says so.
 CREATE TABLE group_chats (
@@ -75,7 +81,7 @@ CREATE TABLE runs (
     CHECK ((kind = 'task') = (task_id IS NOT NULL))
 ) STRICT;
 CREATE INDEX runs_alive ON runs (state) WHERE state IN ('busy', 'idle');
-CREATE INDEX runs_by_chat ON runs (chat_jid, id);
+CREATE INDEX runs_by_chat ON runs (chat_jid);
 CREATE INDEX runs_by_start ON runs (started_at_ms);
 
 -- What is to be said, in order, until it is said. `channel_message_id` is chosen before the first
@@ -99,8 +105,9 @@ CREATE TABLE outbox (
     sent_at_ms         INTEGER,
     CHECK ((state = 'sent') = (sent_at_ms IS NOT NULL))
 ) STRICT;
-CREATE INDEX outbox_pending ON outbox (channel, id) WHERE state = 'pending';
-CREATE INDEX outbox_by_chat ON outbox (jid, id);
+CREATE INDEX outbox_pending ON outbox (channel, jid) WHERE state = 'pending';
+CREATE INDEX outbox_by_chat ON outbox (jid);
+CREATE INDEX outbox_by_message ON outbox (channel_message_id);
 
 -- What was given up after the last retry, until a person retries or drops it.
 CREATE TABLE dead_letters (

@@ -1,0 +1,77 @@
+//! What can go wrong with the database, split by what a caller does about it.
+
+use std::path::PathBuf;
+
+/// Why the store did not do as asked. Nothing was changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database is busy, full or unreachable: try again later.
+    #[error("{doing} failed")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// What `SQLite` said.
+        source: rusqlite::Error,
+    },
+    /// A newer version of this program made the database: only that one can use it.
+    #[error("database has schema {found}, this program knows {known}: run the newer program")]
+    SchemaTooNew {
+        /// Schema of the file.
+        found: i64,
+        /// Newest schema of this program.
+        known: i64,
+    },
+    /// A row holds what no row may hold: somebody edited it.
+    #[error("{doing} failed: a row is corrupt")]
+    Corrupt {
+        /// What was being done.
+        doing: &'static str,
+        /// Column and problem.
+        source: rusqlite::Error,
+    },
+    /// The file cannot be opened, or is no database.
+    #[error("cannot use database `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The run has ended already, so that nothing more can be recorded for it.
+    #[error("run {run} has ended already")]
+    RunEnded {
+        /// Key of the run.
+        run: crate::ids::RunId,
+    },
+}
+
+/// Result of most calls of the store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Adds what was being done.
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {
+    move |source| match source {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => Error::Corrupt { doing, source },
+        source => Error::Sqlite { doing, source },
+    }
+}
+
+/// A row that was left out because it is corrupt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorruptRow {
+    /// The table.
+    pub table: &'static str,
+    /// Key of the row, made fit for a line.
+    pub key: String,
+    /// Which column, and what is wrong with it.
+    pub problem: String,
+}
+
+impl std::fmt::Display for CorruptRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row `{}` of table `{}` is corrupt: {}", self.key, self.table, self.problem)
+    }
+}

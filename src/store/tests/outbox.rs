@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use super::*;
+use crate::ids::{ChannelKind, OutboxId};
+
+fn heads(db: &Db, now: UnixMs) -> Vec<OutboxRow> {
+    db.store.next_deliveries(ChannelKind::Whatsapp, now, 10).expect("no fault")
+}
+
+#[test]
+fn h09_the_third_of_five_fails_and_all_arrive_in_order_once() {
+    let mut db = Db::new();
+    for n in 1..=5 {
+        let text = n.to_string();
+        db.store.enqueue(&answer(FAMILY, &text, &text), NOW).expect("no fault");
+    }
+    let (mut delivered, mut now, mut has_failed) = (Vec::new(), NOW, false);
+    while let Some(due) = db.store.next_attempt_at(ChannelKind::Whatsapp).expect("no fault") {
+        now = now.max(due);
+        for row in heads(&db, now) {
+            if row.text == "3" && !has_failed {
+                has_failed = true;
+                let later = now.plus(Duration::from_secs(1));
+                db.store.mark_attempt_failed(row.id, "offline", later).expect("no fault");
+                assert!(heads(&db, now).is_empty(), "what stands behind it waits");
+                db = db.restart();
+            } else {
+                delivered.push(row.text);
+                assert!(db.store.mark_sent(row.id, now).expect("no fault"));
+                assert!(!db.store.mark_sent(row.id, now).expect("no fault"));
+            }
+        }
+    }
+    assert_eq!(vec!["1", "2", "3", "4", "5"], delivered);
+    assert_eq!(Vec::<(String, i64)>::new(), db.store.outbox_depth().expect("no fault"));
+    let rows = db.store.outbox_after(&chat(FAMILY), OutboxId(2), 10).expect("no fault");
+    assert_eq!((1, None), (rows[0].attempt_count, rows[0].error.as_deref()));
+}
+
+#[test]
+fn a_chat_that_waits_holds_up_itself_alone() {
+    let mut db = Db::new();
+    for (jid, key) in [(FAMILY, "a"), (FAMILY, "b"), ("2@g.us", "c"), ("local:main", "d")] {
+        db.store.enqueue(&answer(jid, key, key), NOW).expect("no fault");
+    }
+    let later = NOW.plus(Duration::from_secs(5));
+    db.store.mark_attempt_failed(heads(&db, NOW)[0].id, "no", later).expect("no fault");
+    let due: Vec<_> = heads(&db, NOW).into_iter().map(|row| row.text).collect();
+    assert_eq!(vec!["c"], due, "another channel's rows are not ours");
+    db.store.mark_failed_for_good(heads(&db, later)[0].id, "no such chat").expect("no fault");
+    let due: Vec<_> = heads(&db, NOW).into_iter().map(|row| row.text).collect();
+    assert_eq!(vec!["b", "c"], due);
+    let depth: i64 = db.store.outbox_depth().expect("no fault").iter().map(|(_, n)| n).sum();
+    assert_eq!(3, depth);
+}
+
+#[test]
+fn ids_on_the_channel_look_like_whatsapps_and_differ() {
+    let mut db = Db::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for n in 0..100 {
+        let key = n.to_string();
+        db.store.enqueue(&answer(FAMILY, "x", &key), NOW).expect("no fault");
+    }
+    for row in db.store.outbox_after(&chat(FAMILY), OutboxId(0), 100).expect("no fault") {
+        let digits = row.channel_message_id.strip_prefix("3EB0").expect("the prefix").to_owned();
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+        assert!(digits.len() == 18 && digits.bytes().all(is_digit), "{digits}");
+        ids.insert(digits);
+    }
+    assert_eq!(100, ids.len());
+    assert_eq!(OutboxId(100), db.store.newest_outbox_id().expect("no fault"));
+}

@@ -1,0 +1,559 @@
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::*;
+use crate::ids::{TaskId, TaskRunId};
+use crate::limits::{TASK_CLAIMS_MAX, TASK_FAILURES_MAX};
+use crate::schedule::Schedule;
+
+const ZONE: Tz = Tz::Europe__Berlin;
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+impl Db {
+    /// A task of group `family` every ten minutes from `NOW` on, changed by `change`.
+    fn task(&mut self, change: impl FnOnce(&mut NewTask)) -> Task {
+        let mut new = new_task("interval", "10m");
+        change(&mut new);
+        self.store.create_task(&new, ZONE, NOW).expect("it is one")
+    }
+
+    fn claim(&mut self, now: UnixMs) -> Vec<Claim> {
+        self.claims(now).claimed
+    }
+
+    fn claims(&mut self, now: UnixMs) -> Claims {
+        self.store.claim_due(ZONE, now, TASK_CLAIMS_MAX).expect("no fault")
+    }
+
+    fn begin(&mut self, claim: &Claim, now: UnixMs) -> Option<crate::ids::RunId> {
+        let run = NewRun {
+            folder: claim.folder.clone(),
+            kind: RunKind::Task,
+            chat: claim.chat.clone(),
+            task_id: Some(claim.task.to_string()),
+            container_name_prefix: "rust-claw-x".to_owned(),
+        };
+        self.store.start_task_run(claim.id, &run, now).expect("no fault")
+    }
+
+    fn end(&mut self, claim: &Claim, status: TaskRunStatus, now: UnixMs) {
+        let run = self.begin(claim, now).expect("it waits");
+        let state =
+            if status == TaskRunStatus::Failed { RunState::Failed } else { RunState::Succeeded };
+        let end = TaskEnd { status, result: None, error: None };
+        self.store.end_task_run(run, state, &end, None, now).expect("no fault");
+    }
+
+    fn now(&self, id: &TaskId) -> Task {
+        self.store.task(id.as_str(), None).expect("it is there")
+    }
+
+    /// Statuses of a task's runs, oldest first.
+    fn ran(&self, id: &TaskId) -> Vec<&'static str> {
+        let mut runs = self.store.task_history(id, 1000).expect("no fault");
+        runs.reverse();
+        runs.into_iter().map(|run| run.status.as_str()).collect()
+    }
+
+    fn left_over(&mut self, now: UnixMs) -> Vec<(String, &'static str)> {
+        let say = |task: &Task, status: TaskRunStatus| {
+            Some(answer(FAMILY, status.as_str(), &format!("{}:{}", task.id, status.as_str())))
+        };
+        let closed = self.store.close_left_over_tasks(now, say).expect("no fault");
+        self.store.interrupt_left_over(now).expect("no fault");
+        closed.into_iter().map(|(task, status)| (task.prompt, status.as_str())).collect()
+    }
+}
+
+fn new_task(kind: &str, value: &str) -> NewTask {
+    NewTask {
+        folder: folder("family"),
+        chat: chat(FAMILY),
+        prompt: "water the plants".to_owned(),
+        script: None,
+        schedule_kind: kind.to_owned(),
+        schedule_value: value.to_owned(),
+        timezone: None,
+        context: ContextMode::default(),
+        created_by: "cli".to_owned(),
+    }
+}
+
+fn refused(change: impl FnOnce(&mut NewTask)) -> String {
+    let mut db = Db::new();
+    let mut new = new_task("interval", "10m");
+    change(&mut new);
+    let refused = db.store.create_task(&new, ZONE, NOW).expect_err("it is none").to_string();
+    assert!(db.store.tasks(None).expect("no fault").0.is_empty());
+    refused
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_its_field() {
+    for (text, new) in [
+        ("interval `1y`", new_task("interval", "1y")),
+        ("minute `61`", new_task("cron", "61 * * * *")),
+        ("is past", new_task("once", "2020-01-01T00:00")),
+        ("schedule kind", new_task("later", "1h")),
+        (
+            "timezone `IST-2`",
+            NewTask { timezone: Some("IST-2".into()), ..new_task("interval", "1h") },
+        ),
+        ("prompt: it is empty", NewTask { prompt: " ".into(), ..new_task("interval", "1h") }),
+        (
+            "script: it is longer",
+            NewTask { script: Some("x".repeat(70_000)), ..new_task("interval", "1h") },
+        ),
+        (
+            "no group with folder `nix`",
+            NewTask { folder: folder("nix"), ..new_task("interval", "1h") },
+        ),
+        ("is none of group", NewTask { chat: chat("local:main"), ..new_task("interval", "1h") }),
+    ] {
+        let shown = refused(|task| *task = new);
+        assert!(shown.contains(text), "{shown}");
+    }
+}
+
+#[test]
+fn h44_a_zone_comes_from_the_task_else_its_group_else_the_setting() {
+    let mut db = Db::new();
+    let at = |db: &mut Db, timezone: Option<&str>| {
+        let task = db.task(|task| {
+            (task.schedule_kind, task.schedule_value) = ("cron".into(), "0 9 * * *".into());
+            task.timezone = timezone.map(str::to_owned);
+        });
+        let next = chrono::DateTime::from_timestamp_millis(task.next_run.expect("a slot").0);
+        let local = next.expect("a time").with_timezone(&task.zone_or(ZONE));
+        assert_eq!("09:00", local.format("%H:%M").to_string());
+        local.timezone()
+    };
+    assert_eq!(ZONE, at(&mut db, None));
+    let config = ContainerConfig { timezone: Some("Asia/Tokyo".into()), ..Default::default() };
+    db.store.set_group_config(&folder("family"), &config).expect("no fault");
+    assert_eq!(Tz::Asia__Tokyo, at(&mut db, None));
+    assert_eq!(Tz::America__New_York, at(&mut db, Some("America/New_York")));
+}
+
+#[test]
+fn h46_a_task_is_found_by_a_unique_beginning_and_can_be_changed_at_once() {
+    let mut db = Db::new();
+    let a = db.task(|_| ());
+    let b = db.task(|task| task.prompt = "feed the cat".into());
+    db.store.conn.execute_batch("PRAGMA foreign_keys = OFF").expect("no fault");
+    db.store.conn.execute("UPDATE tasks SET id = 'abcd' WHERE id = ?", [&a.id]).expect("no fault");
+    db.store.conn.execute("UPDATE tasks SET id = 'abce' WHERE id = ?", [&b.id]).expect("no fault");
+    let find = |db: &Db, prefix: &str, within: &str| {
+        db.store.task(prefix, Some(&folder(within))).map(|task| task.id.to_string())
+    };
+    assert_eq!("abce", find(&db, "abce", "family").expect("in full"));
+    assert!(matches!(find(&db, "abc", "family"), Err(TaskError::Ambiguous { .. })));
+    assert!(matches!(find(&db, "abd", "family"), Err(TaskError::NoSuchTask { .. })));
+    assert!(matches!(find(&db, "abcd", "main"), Err(TaskError::NoSuchTask { .. })));
+    assert!(matches!(find(&db, "", "family"), Err(TaskError::Id(_))));
+
+    let id = TaskId::new("abcd").expect("an id");
+    let change = TaskChange {
+        prompt: Some("new".into()),
+        schedule: Some(("once".into(), "2030-01-31T09:00".into())),
+        ..TaskChange::default()
+    };
+    let task = db.store.update_task(&id, change, ZONE, NOW).expect("it is there");
+    assert_eq!(("new", "once"), (task.prompt.as_str(), task.schedule_kind.as_str()));
+    assert_eq!(Some(UnixMs(1_896_076_800_000)), task.next_run);
+    let listed = db.store.tasks(Some(&folder("family"))).expect("no fault").0;
+    assert!(listed.contains(&task) && listed.len() == 2);
+    assert!(db.store.tasks(Some(&folder("main"))).expect("no fault").0.is_empty());
+}
+
+#[test]
+fn h47_isolated_is_the_default_on_both_sides() {
+    let mut db = Db::new();
+    let sql = "INSERT INTO tasks (id, folder, chat_jid, state, schedule_kind, schedule_value,
+                                  created_by, created_at_ms, changed_at_ms, prompt)
+               VALUES ('x', 'family', '1@g.us', 'paused', 'interval', '1h', 'cli', 0, 0, 'x')";
+    db.store.conn.execute(sql, []).expect("no fault");
+    assert_eq!(ContextMode::Isolated, db.now(&TaskId::new("x").expect("an id")).context);
+    assert_eq!(ContextMode::Isolated, db.task(|_| ()).context);
+}
+
+#[test]
+fn h38_two_that_look_at_once_claim_each_slot_once() {
+    let mut db = Db::new();
+    for _ in 0..200 {
+        db.task(|_| ());
+    }
+    let due = NOW.plus(10 * MINUTE);
+    let claimed = std::thread::scope(|scope| {
+        let lookers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut store = db.other();
+                scope.spawn(move || {
+                    let mut claimed = Vec::new();
+                    loop {
+                        let claims = store.claim_due(ZONE, due, 7).expect("no fault");
+                        claimed.extend(claims.claimed.into_iter().map(|claim| claim.task));
+                        if !claims.more {
+                            return claimed;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let claimed = lookers.into_iter().flat_map(|looker| looker.join().expect("no panic"));
+        claimed.collect::<Vec<_>>()
+    });
+    assert_eq!(200, claimed.len());
+    assert_eq!(200, claimed.iter().collect::<std::collections::BTreeSet<_>>().len());
+    assert_eq!(200, db.store.waiting_task_runs(TaskRunId(0), 1000).expect("no fault").len());
+    assert_eq!(Some(due.plus(10 * MINUTE)), db.store.next_due_at().expect("no fault"));
+}
+
+#[test]
+fn h38_a_task_that_outlasts_its_period_does_not_overlap_itself() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let slot = |n: u32| NOW.plus(n * 10 * MINUTE);
+    let claim = db.claim(slot(1)).pop().expect("it is due");
+    let run = db.begin(&claim, slot(1)).expect("it waits");
+    assert_eq!(None, db.begin(&claim, slot(1)), "not begun twice");
+    assert!(db.claim(slot(2)).is_empty());
+    let refused = db.store.claim_now(&task.id, slot(2));
+    assert!(matches!(refused, Err(TaskError::Running { .. })), "{refused:?}");
+    let end = TaskEnd { status: TaskRunStatus::Succeeded, result: None, error: None };
+    let step = RunStep { task: Some(end), ..step(None, vec![]) };
+    db.store.record(run, &step, slot(2)).expect("no fault");
+    assert_eq!(1, db.claim(slot(3)).len());
+    assert_eq!(vec!["succeeded", "running"], db.ran(&task.id));
+}
+
+#[test]
+fn h39_a_crash_in_mid_run_is_said_and_not_run_again() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let due = NOW.plus(10 * MINUTE);
+    let claim = db.claim(due).pop().expect("it is due");
+    db.begin(&claim, due).expect("it waits");
+    let mut db = db.restart();
+    assert_eq!(vec![("water the plants".to_owned(), "interrupted")], db.left_over(due));
+    assert_eq!(vec!["interrupted"], db.said(FAMILY));
+    assert!(db.left_over(due).is_empty());
+    assert!(db.store.waiting_task_runs(TaskRunId(0), 10).expect("no fault").is_empty());
+    assert!(db.claim(due).is_empty());
+    assert_eq!(1, db.claim(due.plus(10 * MINUTE)).len(), "the next slot as planned");
+    assert_eq!(vec!["interrupted", "running"], db.ran(&task.id));
+}
+
+#[test]
+fn h39_a_crash_after_the_claim_is_taken_up_and_runs_once() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let due = NOW.plus(10 * MINUTE);
+    let claim = db.claim(due).pop().expect("it is due");
+    let mut db = db.restart();
+    assert!(db.left_over(due).is_empty() && db.claim(due).is_empty());
+    let waiting = db.store.waiting_task_runs(TaskRunId(0), 10).expect("no fault");
+    assert_eq!(vec![claim.clone()], waiting);
+    assert!(db.store.waiting_task_runs(claim.id, 10).expect("no fault").is_empty());
+    let (run, found) = db.store.waiting_task(&task.id).expect("no fault").expect("it waits");
+    assert_eq!((claim.id, &task.id), (run.id, &found.id));
+    // After the next slot has passed too, that one makes up for both.
+    let late = due.plus(15 * MINUTE);
+    assert_eq!("skipped", db.left_over(late)[0].1);
+    assert_eq!(None, db.begin(&claim, late));
+    assert_eq!(1, db.claim(late).len());
+    assert_eq!(vec!["skipped", "running"], db.ran(&task.id));
+}
+
+#[test]
+fn h39_the_answer_and_the_end_of_its_task_are_one_transaction() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let due = NOW.plus(10 * MINUTE);
+    let claim = db.claim(due).pop().expect("it is due");
+    let run = db.begin(&claim, due).expect("it waits");
+    let end =
+        TaskEnd { status: TaskRunStatus::Succeeded, result: Some("done".to_owned()), error: None };
+    let step = RunStep { task: Some(end), ..step(None, vec![answer(FAMILY, "done", "k")]) };
+    let fault = "CREATE TEMP TRIGGER fault BEFORE UPDATE ON task_runs
+                 BEGIN SELECT raise(ABORT, 'fault'); END";
+    db.store.conn.execute_batch(fault).expect("a trigger");
+    db.store.record(run, &step, due).expect_err("a fault");
+    assert_eq!((0, vec!["running"]), (db.said(FAMILY).len(), db.ran(&task.id)));
+    db.store.conn.execute_batch("DROP TRIGGER fault").expect("it is there");
+    db.store.record(run, &step, due).expect("no fault");
+    // Killed before the sandbox ended: done all the same.
+    let mut db = db.restart();
+    assert!(db.left_over(due).is_empty());
+    assert_eq!((vec!["done".to_owned()], vec!["succeeded"]), (db.said(FAMILY), db.ran(&task.id)));
+    let run = db.store.task_run(claim.id).expect("no fault").expect("it is there");
+    assert_eq!((10, 7), (run.usage.input_tokens, run.usage.cost_micro_usd));
+    assert_eq!((Some(due), Some("done")), (run.started_at, run.result.as_deref()));
+}
+
+#[test]
+fn h40_an_interval_keeps_its_grid_and_a_gap_is_one_run() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let at = |minutes: u32| NOW.plus(minutes * MINUTE);
+    for (now, expected) in [(10, 1), (13, 0), (20, 1), (97, 1), (99, 0), (100, 1)] {
+        let claims = db.claim(at(now));
+        assert_eq!(expected, claims.len(), "{now}");
+        for claim in claims {
+            db.end(&claim, TaskRunStatus::Succeeded, at(now + 3));
+        }
+    }
+    assert_eq!(Some(at(110)), db.now(&task.id).next_run);
+}
+
+#[test]
+fn h41_a_task_of_a_removed_group_is_paused_with_one_row() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    db.store.unregister_group(&folder("family")).expect("it is there");
+    for n in 1..5 {
+        let claims = db.claims(NOW.plus(n * 10 * MINUTE));
+        assert!(claims.claimed.is_empty());
+        assert_eq!(usize::from(n == 1), claims.paused.len());
+    }
+    let task = db.now(&task.id);
+    assert_eq!(TaskState::Paused, task.state);
+    assert!(task.pause_reason.expect("a reason").contains("family"));
+    assert_eq!(vec!["failed"], db.ran(&task.id));
+    let refused = db.store.resume_task(&task.id, ZONE, NOW);
+    assert!(matches!(refused, Err(TaskError::NoSuchGroup { .. })), "{refused:?}");
+    let refused = db.store.claim_now(&task.id, NOW);
+    assert!(matches!(refused, Err(TaskError::NoSuchGroup { .. })), "{refused:?}");
+}
+
+#[test]
+fn h42_what_is_paused_or_cancelled_while_it_waits_does_not_run() {
+    let due = NOW.plus(10 * MINUTE);
+    for how in ["pause", "cancel", "new times"] {
+        let mut db = Db::new();
+        let task = db.task(|_| ());
+        let claim = db.claim(due).pop().expect("it is due");
+        match how {
+            "pause" => db.store.pause_task(&task.id, due),
+            "cancel" => db.store.cancel_task(&task.id, due),
+            _ => {
+                let schedule = Some(("interval".to_owned(), "1h".to_owned()));
+                let change = TaskChange { schedule, ..TaskChange::default() };
+                db.store.update_task(&task.id, change, ZONE, due)
+            }
+        }
+        .expect(how);
+        assert_eq!(None, db.begin(&claim, due), "{how}");
+        assert!(db.store.waiting_task(&task.id).expect("no fault").is_none());
+        assert_eq!(vec!["withdrawn"], db.ran(&task.id), "{how}");
+        let withdrawn = db.store.withdrawn_since(due).expect("no fault");
+        assert_eq!(vec![(folder("family"), task.id.clone())], withdrawn);
+        assert!(db.store.alive_runs().expect("no fault").is_empty());
+    }
+}
+
+#[test]
+fn h42_a_withdrawal_that_is_told_late_does_not_hit_a_newer_run() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let claim = db.store.claim_now(&task.id, NOW).expect("nothing runs");
+    assert!(db.store.withdraw_task_run(claim.id, "no time", NOW).expect("no fault"));
+    assert!(!db.store.withdraw_task_run(claim.id, "no time", NOW).expect("no fault"));
+    db.store.claim_now(&task.id, NOW).expect("nothing runs");
+    assert!(db.store.withdrawn_since(NOW).expect("no fault").is_empty());
+}
+
+#[test]
+fn h43_resuming_waits_for_the_next_slot() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    db.store.pause_task(&task.id, NOW).expect("it is there");
+    let later = NOW.plus(34 * MINUTE);
+    assert!(db.claim(later).is_empty());
+    let resumed = db.store.resume_task(&task.id, ZONE, later).expect("it is paused");
+    assert_eq!((TaskState::Active, Some(NOW.plus(40 * MINUTE))), (resumed.state, resumed.next_run));
+    assert!(db.claim(later).is_empty());
+    let again = db.store.resume_task(&task.id, ZONE, later).expect("it is active");
+    assert_eq!(resumed, again);
+    // One that is past stays paused, and says why.
+    let once = db.task(|task| {
+        (task.schedule_kind, task.schedule_value) = ("once".into(), "2023-11-15T00:00".into());
+    });
+    db.store.pause_task(&once.id, NOW).expect("it is there");
+    let refused = db.store.resume_task(&once.id, ZONE, once.next_run.expect("a slot").plus(HOUR));
+    assert!(refused.expect_err("it is past").to_string().contains("is past"));
+}
+
+#[test]
+fn a_single_run_completes_its_task_when_it_has_ended() {
+    let mut db = Db::new();
+    let once = |task: &mut NewTask| {
+        (task.schedule_kind, task.schedule_value) = ("once".into(), "2023-11-15T00:00".into());
+    };
+    let task = db.task(once);
+    let due = task.next_run.expect("a slot");
+    assert!(db.claim(UnixMs(due.0 - 1)).is_empty());
+    let claim = db.claim(due).pop().expect("it is due");
+    assert_eq!((TaskState::Active, None), (db.now(&task.id).state, db.now(&task.id).next_run));
+    db.end(&claim, TaskRunStatus::Failed, due);
+    assert_eq!(TaskState::Completed, db.now(&task.id).state);
+    assert_eq!(None, db.store.next_due_at().expect("no fault"));
+    // By hand it runs again, and with new times it is active again.
+    let claim = db.store.claim_now(&task.id, due).expect("nothing runs");
+    db.end(&claim, TaskRunStatus::Succeeded, due);
+    assert_eq!(TaskState::Completed, db.now(&task.id).state);
+    let schedule = Some(("once".to_owned(), "2030-01-31T09:00".to_owned()));
+    let change = TaskChange { schedule, ..TaskChange::default() };
+    let task = db.store.update_task(&task.id, change, ZONE, due).expect("it is there");
+    assert_eq!(TaskState::Active, task.state);
+    // Missed for more than a day: never run, and told.
+    let late = task.next_run.expect("a slot").plus(25 * HOUR);
+    let claims = db.claims(late);
+    assert_eq!((0, vec![task.id.clone()]), (claims.claimed.len(), claims.missed));
+    assert_eq!(TaskState::Completed, db.now(&task.id).state);
+    assert_eq!(vec!["failed", "succeeded", "skipped"], db.ran(&task.id));
+    db.store.cancel_task(&task.id, late).expect("it is there");
+    assert!(db.store.tasks(None).expect("no fault").0.is_empty());
+    let refused = db.store.claim_now(&task.id, late);
+    assert!(matches!(refused, Err(TaskError::Ended { .. })), "{refused:?}");
+}
+
+#[test]
+fn failures_in_a_row_pause_a_task_and_a_success_forgets_them() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let mut now = NOW;
+    let mut fail = |db: &mut Db, count: u32, status| {
+        for _ in 0..count {
+            now = now.plus(10 * MINUTE);
+            let claim = db.claim(now).pop().expect("it is due");
+            db.end(&claim, status, now);
+        }
+        db.now(&task.id)
+    };
+    assert_eq!(7, fail(&mut db, TASK_FAILURES_MAX - 1, TaskRunStatus::Failed).failure_count);
+    assert_eq!(0, fail(&mut db, 1, TaskRunStatus::Skipped).failure_count);
+    let paused = fail(&mut db, TASK_FAILURES_MAX, TaskRunStatus::Failed);
+    assert_eq!((TaskState::Paused, 8), (paused.state, paused.failure_count));
+    assert!(paused.pause_reason.expect("a reason").contains("8 times"));
+    let resumed = db.store.resume_task(&paused.id, ZONE, now).expect("it is paused");
+    assert_eq!((0, None), (resumed.failure_count, resumed.pause_reason));
+}
+
+#[test]
+fn a_run_that_nobody_follows_is_failed_with_its_sandbox_and_said() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let claim = db.store.claim_now(&task.id, NOW).expect("nothing runs");
+    db.begin(&claim, NOW).expect("it waits");
+    let say = |_: &Task| Some(answer(FAMILY, "it failed", "k"));
+    db.store.fail_task(&task.id, "lost", NOW, say).expect("no fault");
+    db.store.fail_task(&task.id, "lost", NOW, |_| panic!("it has ended")).expect("no fault");
+    assert_eq!((vec!["failed"], vec!["it failed".to_owned()]), (db.ran(&task.id), db.said(FAMILY)));
+    assert!(db.store.alive_runs().expect("no fault").is_empty());
+    // A sandbox that did not come to be is nobody's failure.
+    let claim = db.store.claim_now(&task.id, NOW).expect("nothing runs");
+    let run = db.begin(&claim, NOW).expect("it waits");
+    let returned = db.store.return_task_run(run, RunState::Failed, None, NOW);
+    returned.expect("no fault");
+    assert!(db.begin(&claim, NOW).is_some(), "it waits again");
+}
+
+#[test]
+fn h61_a_corrupt_task_is_paused_and_reported_and_stops_nobody() {
+    let mut db = Db::new();
+    let (bad, good) = (db.task(|_| ()), db.task(|_| ()));
+    let sql = "UPDATE tasks SET folder = '../../etc', next_run_ms = 1 WHERE id = ?";
+    db.store.conn.execute(sql, [&bad.id]).expect("no fault");
+    let third = db.task(|_| ());
+    let sql = "UPDATE tasks SET schedule_value = 'never' WHERE id = ?";
+    db.store.conn.execute(sql, [&third.id]).expect("no fault");
+    let claims = db.claims(NOW.plus(10 * MINUTE));
+    assert_eq!(
+        vec![good.id],
+        claims.claimed.into_iter().map(|claim| claim.task).collect::<Vec<_>>()
+    );
+    assert_eq!(2, claims.paused.len());
+    assert!(db.claims(NOW.plus(10 * MINUTE)).paused.is_empty());
+    let (tasks, corrupt) = db.store.tasks(None).expect("no fault");
+    assert_eq!((2, 1), (tasks.len(), corrupt.len()));
+}
+
+/// A week of a program that is stopped, killed and asleep at random, by a clock that is set now and
+/// then: no slot runs twice, every slot that somebody could have run does, none overlaps.
+#[test]
+fn h38_h39_h40_a_week_of_restarts_jumps_and_gaps() {
+    for seed in 1..=12_u64 {
+        week(seed);
+    }
+}
+
+fn week(seed: u64) {
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = move |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let mut db = Db::new();
+    let schedules =
+        [("cron", "*/7 * * * *"), ("cron", "30 2 * * *"), ("interval", "45m"), ("interval", "5h")];
+    let tasks = schedules.map(|(kind, value)| {
+        let new = new_task(kind, value);
+        db.store.create_task(&new, ZONE, NOW).expect("it is one")
+    });
+    let end = NOW.plus(7 * 24 * HOUR);
+    let mut now = NOW;
+    let mut running: Vec<(Claim, UnixMs)> = Vec::new();
+    while now < end {
+        // A look every few seconds to minutes; now and then a sleep, a jump back, a crash.
+        now = match next(200) {
+            0 => now.plus(HOUR * u32::try_from(1 + next(30)).expect("small")),
+            1 => UnixMs(now.0 - 600_000),
+            _ => now.plus(Duration::from_secs(1 + next(300))),
+        };
+        if next(100) == 0 {
+            db = db.restart();
+            db.left_over(now);
+            let waiting = db.store.waiting_task_runs(TaskRunId(0), 100).expect("no fault");
+            running = waiting.into_iter().map(|claim| (claim, now)).collect();
+        }
+        running.extend(db.claim(now).into_iter().map(|claim| (claim, now)));
+        for (claim, since) in std::mem::take(&mut running) {
+            // Some wait, some are killed when they have begun.
+            match next(4) {
+                0 => running.push((claim, since)),
+                1 if next(10) == 0 => assert!(db.begin(&claim, now).is_some()),
+                _ => db.end(&claim, TaskRunStatus::Succeeded, now),
+            }
+        }
+    }
+    for task in tasks {
+        let schedule =
+            Schedule::stored(&task.schedule_kind, &task.schedule_value, ZONE).expect("a schedule");
+        let mut runs = db.store.task_history(&task.id, 100_000).expect("no fault");
+        runs.reverse();
+        let mut slots: Vec<UnixMs> = runs.iter().map(|run| run.planned_for).collect();
+        assert!(slots.is_sorted(), "seed {seed}");
+        let count = slots.len();
+        slots.dedup();
+        assert_eq!(count, slots.len(), "seed {seed}: a slot was claimed twice");
+        let mut at = NOW;
+        let mut all = std::collections::BTreeSet::new();
+        while let Some(slot) = schedule.next_after(at, ZONE).filter(|slot| *slot <= now.plus(HOUR))
+        {
+            all.insert(slot);
+            at = slot;
+        }
+        assert!(slots.iter().all(|slot| all.contains(slot)), "seed {seed}: off the grid");
+        for pair in runs.windows(2) {
+            let ended = pair[0].ended_at.expect("only the last may live");
+            // The clock may have been set back in between.
+            assert!(ended <= pair[1].claimed_at.plus(10 * MINUTE), "seed {seed}: overlap");
+        }
+        assert!(3 < count, "seed {seed}: {count} runs of {}", task.schedule_value);
+    }
+}
