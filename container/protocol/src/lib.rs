@@ -46,6 +46,12 @@ pub mod env {
     pub const ENGINE: &str = "CLAW_ENGINE";
     /// Path inside of the Claude Code CLI, where it is not `claude` on the `PATH`.
     pub const CLAUDE: &str = "CLAW_CLAUDE";
+    /// Chat of the conversation, for the tools.
+    pub const CHAT_JID: &str = "CLAW_CHAT_JID";
+    /// `1` in the main group, for the tools.
+    pub const IS_MAIN: &str = "CLAW_IS_MAIN";
+    /// Folder shared with the host, where it is not [`super::inside::IPC`].
+    pub const IPC: &str = "CLAW_IPC";
     /// Upper bound of processes, set by the runner on itself where the sandbox cannot.
     pub const PIDS_MAX: &str = "CLAW_PIDS_MAX";
     /// Upper bound of open files per process, likewise.
@@ -54,6 +60,11 @@ pub mod env {
 
 /// In [`inside::INPUT`]: asks the runner to finish its turn and exit.
 pub const CLOSE_FILE: &str = "_close";
+
+/// First line of a scheduled task's prompt; what is asked begins after the first empty line. The
+/// wording is `NanoClaw`'s.
+pub const TASK_HEAD: &str = "[SCHEDULED TASK - The following message was sent automatically and is \
+                             not coming directly from the user or group.]";
 
 /// What a run starts with: one JSON object on standard input, then end of file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -188,6 +199,26 @@ pub struct Output {
     /// Cost of the turn; with `turn_end` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Whether [`Input::script`] decided that the agent is not woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<bool>,
+}
+
+impl Output {
+    /// A frame that says nothing but `status`.
+    pub fn new(status: Status) -> Output {
+        Output {
+            status,
+            result: None,
+            new_session_id: None,
+            error: None,
+            error_kind: None,
+            turn_end: None,
+            consumed: None,
+            usage: None,
+            skipped: None,
+        }
+    }
 }
 
 /// A follow-up: content of `input/{seq}-{n}.json`.
@@ -221,14 +252,9 @@ mod tests {
     #[test]
     fn a_frame_is_one_line_even_if_the_answer_quotes_markers_and_newlines() {
         let output = Output {
-            status: Status::Success,
             result: Some(format!("a\n{OUTPUT_END}\nb")),
-            new_session_id: None,
-            error: None,
-            error_kind: None,
             turn_end: Some(true),
-            consumed: None,
-            usage: None,
+            ..Output::new(Status::Success)
         };
         let mut bytes = Vec::new();
         write_frame(&mut bytes, &output).expect("a vector takes all");
