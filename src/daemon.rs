@@ -1,1 +1,385 @@
-//! Not written yet.
+//! Which threads exist, in which order they start and stop. The same daemon serves `run` and, for
+//! as long as they last, `chat`, `ask` and `run-task` where no other serves the home folder.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::agent::{self, Job, Shared, notice};
+use crate::config::{CredentialsChoice, Settings};
+use crate::credentials::{self, DEFAULT_BASE_URL, Listen, Proxy, Upstream};
+use crate::dispatcher::{Dispatcher, Word};
+use crate::doorbell::{Doorbell, Waker};
+use crate::home::{Home, HomeError, Lock};
+use crate::ids::{GroupFolder, UnixMs};
+use crate::ipc::Ipc;
+use crate::limits::{
+    DISPATCH_EVENTS_MAX, ENGINE_RETRY_FIRST, ENGINE_RETRY_MAX, KILL_GRACE, RETRIES_MAX,
+    RETRY_FIRST, STOP_GRACE,
+};
+use crate::queue::{self, Event};
+use crate::sandbox::keeper;
+use crate::schedule::Scheduler;
+use crate::store::{self, RegisterError, Store, TaskError};
+
+/// Why the daemon cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The home folder is not usable.
+    #[error("cannot use the home folder")]
+    Home {
+        /// Why.
+        #[from]
+        source: HomeError,
+    },
+    /// The database is not usable.
+    #[error("cannot use the database")]
+    Store {
+        /// Why.
+        #[from]
+        source: store::Error,
+    },
+    /// The group `main` cannot be had.
+    #[error("cannot set up the group `main`")]
+    Main {
+        /// Why.
+        #[from]
+        source: RegisterError,
+    },
+    /// What the last life of the program left of a task cannot be cleared away.
+    #[error("cannot close what was left of the tasks")]
+    Tasks {
+        /// Why.
+        #[from]
+        source: TaskError,
+    },
+    /// The proxy for the model's API cannot listen.
+    #[error("cannot start the credential proxy")]
+    Proxy {
+        /// Why.
+        #[from]
+        source: credentials::Error,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A thread that all others need is gone.
+    #[error("the thread `{name}` ended: {why}")]
+    Thread {
+        /// Which.
+        name: String,
+        /// Its error, or that it panicked.
+        why: String,
+    },
+}
+
+impl Fatal {
+    /// For the service manager: 78 do not restart, 75 try again later, 70 our own bug.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Fatal::Home { .. } | Fatal::Store { source: store::Error::SchemaTooNew { .. } } => 78,
+            Fatal::Store { .. }
+            | Fatal::Main { .. }
+            | Fatal::Tasks { .. }
+            | Fatal::Proxy { .. }
+            | Fatal::System { .. } => 75,
+            Fatal::Thread { .. } => 70,
+        })
+    }
+}
+
+/// What a daemon takes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Everything: it stays.
+    All,
+    /// Messages. What is due of the tasks is left to a daemon that stays.
+    Messages,
+    /// The tasks that somebody claims while it lives, and nothing else.
+    ClaimedTasks,
+}
+
+/// The end of a core thread.
+struct Death {
+    name: String,
+    /// Why, if it was not its time.
+    why: Option<String>,
+}
+
+/// A daemon that serves. Dropped, it kills what runs and leaves the rest to the next start.
+pub struct Daemon {
+    words: Option<Sender<Word>>,
+    /// Hung up, the requests of agents are not served any more.
+    requests: Option<Sender<()>>,
+    deaths: Receiver<Death>,
+    is_stopping: Arc<AtomicBool>,
+    bells: Vec<Waker>,
+    threads: Vec<JoinHandle<()>>,
+    keeper: Option<keeper::Keeper>,
+    // Dropped last: nobody else may serve this home before all the above is gone.
+    _proxy: Option<Proxy>,
+    _lock: Lock,
+}
+
+impl Daemon {
+    /// Starts all threads. Returns when messages are seen; the sandbox engine may still be looked
+    /// for.
+    ///
+    /// # Errors
+    /// A home folder, database, socket or thread that cannot be had.
+    pub fn start(home: &Home, settings: Settings, lock: Lock, duty: Duty) -> Result<Daemon, Fatal> {
+        let mut store = Store::open(&home.database())?;
+        let now = UnixMs::now();
+        store.ensure_main_group(now)?;
+        let main = GroupFolder::main();
+        home.create_group_folders(&main, "Main", &settings.assistant_name, true)?;
+        let zone = settings.timezone;
+        let left_over = store.close_left_over_tasks(now, |task, status| {
+            notice::task_left_over(task, status, now, zone)
+        })?;
+        for (task, status) in left_over {
+            log::warn!("task={} group={} {}", task.id, task.folder, status.as_str());
+        }
+        for run in store.interrupt_left_over(now)? {
+            log::warn!("run={} group={} was interrupted by the last end", run.id, run.folder);
+        }
+        store.set_states(&[("daemon", &about(now)), (keeper::STATE_KEY, keeper::LOOKING)])?;
+
+        let shared = Shared::new(home, settings)?;
+        let proxy = upstream(&shared.settings)?
+            .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), Some(upstream)))
+            .transpose()?;
+        let concurrent_max = shared.settings.concurrent_runs_max;
+        let limits = queue::Limits {
+            concurrent_max,
+            idle_timeout: shared.settings.idle_timeout,
+            retry_first: RETRY_FIRST,
+            retries_max: RETRIES_MAX,
+            stop_grace: STOP_GRACE,
+            engine_retry_first: ENGINE_RETRY_FIRST,
+            engine_retry_max: ENGINE_RETRY_MAX,
+        };
+        let shared = Arc::new(Shared { proxy: proxy.as_ref().map(Proxy::handle), ..shared });
+
+        let (words, heard) = bounded::<Word>(DISPATCH_EVENTS_MAX);
+        let (jobs_in, jobs) = bounded::<Job>(concurrent_max);
+        let (died, deaths) = bounded(concurrent_max + 8);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let mut daemon = Daemon {
+            words: Some(words.clone()),
+            requests: None,
+            deaths,
+            is_stopping: Arc::clone(&is_stopping),
+            bells: Vec::new(),
+            threads: Vec::new(),
+            keeper: None,
+            _proxy: proxy,
+            _lock: lock,
+        };
+        for number in 1..=concurrent_max {
+            let (shared, jobs, words) = (Arc::clone(&shared), jobs.clone(), words.clone());
+            daemon.spawn(format!("worker-{number}"), &died, move || {
+                agent::work(&shared, &jobs, &words).map_err(|error| crate::chain(&error))
+            })?;
+        }
+        let (ask_engine, asked) = bounded(1);
+        let dispatcher = Dispatcher::new(
+            limits,
+            jobs_in,
+            Store::open(&home.database())?,
+            home.clone(),
+            ask_engine,
+        );
+        daemon.spawn("dispatcher".to_owned(), &died, move || {
+            dispatcher.run(&heard);
+            Ok(())
+        })?;
+        let (bell, tasks) = (daemon.hang_bell(home)?, Store::open(&home.database())?);
+        let scheduler = match duty {
+            Duty::All => Scheduler::new(tasks, bell, words.clone(), zone),
+            Duty::Messages | Duty::ClaimedTasks => {
+                Scheduler::for_claims(tasks, bell, words.clone(), zone)?
+            }
+        };
+        let stopping = Arc::clone(&is_stopping);
+        daemon.spawn("scheduler".to_owned(), &died, move || {
+            let stopped = || stopping.load(Ordering::Relaxed);
+            scheduler.run(stopped).map_err(|error| crate::chain(&error))
+        })?;
+        if duty != Duty::ClaimedTasks {
+            let (bell, to_dispatcher) = (daemon.hang_bell(home)?, words.clone());
+            daemon.spawn("poller".to_owned(), &died, move || {
+                let stopped = || is_stopping.load(Ordering::Relaxed);
+                crate::poller::run(&store, &bell, &to_dispatcher, stopped)
+                    .map_err(|error| crate::chain(&error))
+            })?;
+        }
+        let ipc = Ipc::new(Arc::clone(&shared), Store::open(&home.database())?)
+            .map_err(|why| Fatal::Thread { name: "ipc".to_owned(), why })?;
+        let (requests, hung_up) = bounded(0);
+        daemon.requests = Some(requests);
+        daemon.spawn("ipc".to_owned(), &died, move || {
+            ipc.run(&hung_up);
+            Ok(())
+        })?;
+        daemon.keeper = Some(
+            keeper::Keeper::start(&shared, words, asked)
+                .map_err(|source| Fatal::System { doing: "start a thread", source })?,
+        );
+        Ok(daemon)
+    }
+
+    /// Serves until `stop` speaks (first word: politely; second: at once) or a core thread dies.
+    ///
+    /// # Errors
+    /// [`Fatal::Thread`].
+    pub fn serve(mut self, stop: &Receiver<()>) -> Result<(), Fatal> {
+        crossbeam_channel::select! {
+            recv(self.deaths) -> death => return Err(fatal(death.ok())),
+            // Hung up is a stop too: who gave the order is gone.
+            recv(stop) -> _ => {}
+        }
+        self.stop(stop)
+    }
+
+    /// Asks every sandbox to finish, waits for them as long as [`STOP_GRACE`], ends the rest. What
+    /// was not answered stays pending. A word from `at_once` cuts the waiting short.
+    ///
+    /// # Errors
+    /// [`Fatal::Thread`].
+    pub fn stop(&mut self, at_once: &Receiver<()>) -> Result<(), Fatal> {
+        log::info!("stopping: no new work; up to {} s for turns to end", STOP_GRACE.as_secs());
+        self.is_stopping.store(true, Ordering::Relaxed);
+        for bell in &self.bells {
+            bell.wake();
+        }
+        self.keeper = None;
+        self.say(Event::Stop);
+        let mut at_once = at_once.clone();
+        let mut deadline = crossbeam_channel::after(STOP_GRACE + 2 * KILL_GRACE);
+        let outcome = loop {
+            crossbeam_channel::select! {
+                recv(self.deaths) -> death => match death {
+                    Ok(Death { name, why: None }) if name == "dispatcher" => break Ok(()),
+                    Ok(Death { why: None, .. }) => {}
+                    other => break Err(fatal(other.ok())),
+                },
+                recv(at_once) -> word => {
+                    at_once = crossbeam_channel::never();
+                    if word.is_ok() {
+                        log::warn!("stopping at once");
+                        self.say(Event::StopNow);
+                        deadline = crossbeam_channel::after(Duration::from_secs(1));
+                    }
+                }
+                recv(deadline) -> _ => {
+                    log::error!("not everything ended in time; the next start cleans up");
+                    return Ok(());
+                }
+            }
+        };
+        self.words = None;
+        // Only now: until its end an agent may ask for something.
+        self.requests = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::debug!("a thread had panicked; its death was told");
+            }
+        }
+        outcome
+    }
+
+    fn hang_bell(&mut self, home: &Home) -> Result<Doorbell, Fatal> {
+        let bell = Doorbell::new(home)
+            .map_err(|source| Fatal::System { doing: "make a doorbell", source })?;
+        self.bells.push(bell.waker());
+        Ok(bell)
+    }
+
+    fn say(&self, event: Event) {
+        if let Some(words) = &self.words
+            && words.send(event.into()).is_err()
+        {
+            log::debug!("the dispatcher is gone already");
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        died: &Sender<Death>,
+        body: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Result<(), Fatal> {
+        let why = Some(PANICKED.to_owned());
+        let guard = Guard { name: name.clone(), died: died.clone(), why };
+        let thread = thread::Builder::new()
+            .name(name)
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // The whole guard, or its end would be ours.
+                let mut guard = guard;
+                guard.why = body().err();
+            })
+            .map_err(|source| Fatal::System { doing: "start a thread", source })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+/// Stack of a thread of ours: they call `SQLite` and the JSON parser, nothing deeper.
+const STACK_BYTES: usize = 1024 * 1024;
+const PANICKED: &str = "it panicked";
+
+/// Tells the end of a thread however it comes.
+struct Guard {
+    name: String,
+    died: Sender<Death>,
+    why: Option<String>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let death = Death { name: std::mem::take(&mut self.name), why: self.why.take() };
+        // There is room for every thread's one death; only a daemon that is gone does not hear it.
+        self.died.try_send(death).ok();
+    }
+}
+
+fn fatal(death: Option<Death>) -> Fatal {
+    let death = death.unwrap_or(Death { name: "all".to_owned(), why: None });
+    Fatal::Thread {
+        name: death.name,
+        why: death.why.unwrap_or_else(|| "it returned though nobody asked it to".to_owned()),
+    }
+}
+
+/// Where the proxy leads, if there is a key and it is to stay outside.
+fn upstream(settings: &Settings) -> Result<Option<Upstream>, credentials::Error> {
+    let credential = match settings.credentials {
+        CredentialsChoice::Proxy => settings.credential(),
+        CredentialsChoice::Stdin => None,
+    };
+    let base_url = settings.anthropic_base_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
+    let roots = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    credential.map(|key| Upstream::new(base_url, &key, roots.as_deref())).transpose()
+}
+
+/// What `status` shows of the daemon itself.
+fn about(now: UnixMs) -> String {
+    serde_json::json!({
+        "pid": std::process::id(),
+        "started_at_ms": now.0,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+    .to_string()
+}

@@ -1,4 +1,36 @@
 //! rust-claw: a personal Claude assistant in one small program.
+//!
+//! A message arrives, an agent answers it inside a sandbox that sees only its own group's files,
+//! the answer goes back:
+//!
+//! ```text
+//! terminal ─┬─> messages ─> poller ─> dispatcher ─> worker ─> sandbox ─> outbox ─┬─> terminal
+//! script   ─┘           scheduler ─^   (queue)     (agent)       │      ^        └─> script
+//!                                                                └─ ipc ┘
+//! ```
+//!
+//! One direction, one bus: `SQLite`. Whoever accepts something commits it first and rings the
+//! [`doorbell`] second; whoever is woken reads what is committed. Other processes of ours use the
+//! same tables and the same bell.
+//!
+//! The one invariant: the rows of an answer in `outbox` and the move of the chat's cursor past the
+//! messages that it answers are one transaction ([`store::Store::record`]). A crash before it: asked
+//! again. A crash after it: delivered, not asked again. A task is claimed in one transaction before
+//! it starts, and its end is recorded with its last answer: it runs once, or was interrupted.
+//!
+//! | thread | owns | woken by |
+//! |---|---|---|
+//! | main | start and stop order | a signal, a dead core thread |
+//! | poller | a database connection | doorbell, 2 s |
+//! | scheduler | a database connection | doorbell, the next slot of a task |
+//! | dispatcher | the pure [`queue`] | events from all others |
+//! | worker-1 … N | one run at a time, its child | dispatcher |
+//! | run-… | one pipe, or the exit, of a child | the kernel |
+//! | ipc | a database connection | inotify, 5 s |
+//! | engine | which sandbox engine answers, leftovers | time |
+//! | proxy, proxy-conn-… | the secrets | a socket |
+//!
+//! Towards the dispatcher a send may wait; away from it one only tries. So waits form a tree.
 
 pub mod agent;
 pub mod boundary;
@@ -8,6 +40,7 @@ pub mod config;
 pub mod credentials;
 pub mod daemon;
 pub mod dispatcher;
+pub mod doorbell;
 pub mod home;
 pub mod ids;
 pub mod ipc;
@@ -18,3 +51,26 @@ pub mod routing;
 pub mod sandbox;
 pub mod schedule;
 pub mod store;
+
+/// An error and its causes on one line: `outer: inner: innermost`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+/// In debug builds, dies here as a `kill -9` would, if the environment variable
+/// `RUST_CLAW_CRASH_AT` names this place. The tests of what survives a crash use it; a release
+/// build has none of it.
+pub fn crash_point(place: &str) {
+    if cfg!(debug_assertions)
+        && std::env::var_os("RUST_CLAW_CRASH_AT").is_some_and(|at| at == *place)
+    {
+        std::process::abort();
+    }
+}

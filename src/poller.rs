@@ -1,1 +1,167 @@
-//! Not written yet.
+//! The thread that sees new messages: woken by the doorbell (and every two seconds, should a ring
+//! have been lost), it reads what arrived since it last looked and tells the dispatcher which
+//! chats ask for an answer. It decides nothing; whether a message asks was settled on arrival.
+
+use std::collections::BTreeSet;
+
+use crossbeam_channel::Sender;
+
+use crate::dispatcher::Word;
+use crate::doorbell::Doorbell;
+use crate::ids::{ChatJid, GroupFolder, Seq};
+use crate::limits::POLL_INTERVAL;
+use crate::queue::Event;
+use crate::store::{Error, Signal, Store};
+
+/// Rows that one look reads; what is left is read by the next, at once.
+const LOOK_MAX: usize = 1000;
+
+/// Looks until the dispatcher is gone or `stopped` says so.
+///
+/// # Errors
+/// A database that cannot be read.
+pub fn run(
+    store: &Store,
+    bell: &Doorbell,
+    words: &Sender<Word>,
+    stopped: impl Fn() -> bool,
+) -> Result<(), Error> {
+    // Newest first, then what is pending: a message that comes between the two is seen twice,
+    // which does no harm, and never not at all.
+    let mut poller = Poller {
+        store,
+        words,
+        seen: store.newest_seq()?,
+        groups: folders(store)?,
+        removed_count: store.signal_count(Signal::GroupRemoved)?,
+        retry_count: store.signal_count(Signal::RetryNow)?,
+    };
+    for (group, chat) in store.pending_chats()? {
+        if poller.tell(Event::MessagesPending { group, chat }).is_err() {
+            return Ok(());
+        }
+    }
+    while !stopped() {
+        match poller.look()? {
+            Ok(true) => {}
+            Ok(false) => {
+                bell.wait(POLL_INTERVAL);
+            }
+            Err(NobodyListens) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The dispatcher is gone.
+struct NobodyListens;
+
+/// What was seen.
+struct Poller<'a> {
+    store: &'a Store,
+    words: &'a Sender<Word>,
+    /// The newest message.
+    seen: Seq,
+    /// The groups, to know which is gone.
+    groups: BTreeSet<GroupFolder>,
+    /// How often each signal was given.
+    removed_count: i64,
+    retry_count: i64,
+}
+
+impl Poller<'_> {
+    /// One look. Says whether there is more to read.
+    fn look(&mut self) -> Result<Result<bool, NobodyListens>, Error> {
+        let (woken, scanned) = self.store.woken_since(self.seen, LOOK_MAX)?;
+        self.seen = scanned;
+        let mut events = Vec::new();
+        let mut last: Option<&ChatJid> = None;
+        for (_, group, chat) in &woken {
+            // A burst in one chat is one event.
+            if last != Some(chat) {
+                events.push(Event::MessagesPending { group: group.clone(), chat: chat.clone() });
+                last = Some(chat);
+            }
+        }
+        let removed_count = self.store.signal_count(Signal::GroupRemoved)?;
+        if self.removed_count != removed_count {
+            self.removed_count = removed_count;
+            let now = folders(self.store)?;
+            let gone = self.groups.difference(&now).cloned();
+            events.extend(gone.map(|group| Event::GroupRemoved { group }));
+            self.groups = now;
+        }
+        let retry_count = self.store.signal_count(Signal::RetryNow)?;
+        if self.retry_count != retry_count {
+            self.retry_count = retry_count;
+            events.push(Event::RetryNow { group: None });
+        }
+        for event in events {
+            if self.tell(event).is_err() {
+                return Ok(Err(NobodyListens));
+            }
+        }
+        Ok(Ok(woken.len() == LOOK_MAX))
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), NobodyListens> {
+        if let Event::MessagesPending { group, .. } = &event {
+            // Registered since we started.
+            self.groups.insert(group.clone());
+        }
+        self.words.send(event.into()).map_err(|_| NobodyListens)
+    }
+}
+
+fn folders(store: &Store) -> Result<BTreeSet<GroupFolder>, Error> {
+    let (groups, _unreadable) = store.groups()?;
+    Ok(groups.into_iter().map(|group| group.folder).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+    use crate::ids::UnixMs;
+    use crate::store::{ContainerConfig, NewGroup};
+
+    #[test]
+    fn a_removed_group_is_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        home.create().expect("an empty folder can be a home");
+        let open = || Store::open(&home.database()).expect("a new database");
+        let (store, mut other) = (open(), open());
+        let group = GroupFolder::new("family").expect("a good name");
+        let new = NewGroup {
+            jid: ChatJid::local(&group),
+            name: "Family".to_owned(),
+            folder: group.clone(),
+            trigger_name: None,
+            requires_trigger: false,
+            is_main: false,
+            attach: false,
+            config: ContainerConfig::default(),
+        };
+        other.register_group(&new, UnixMs(1)).expect("nothing is taken");
+        let (words, heard) = crossbeam_channel::unbounded();
+        let mut poller = Poller {
+            store: &store,
+            words: &words,
+            seen: Seq(0),
+            groups: folders(&store).expect("readable"),
+            removed_count: 0,
+            retry_count: 0,
+        };
+        assert!(matches!(poller.look(), Ok(Ok(false))));
+        assert!(heard.is_empty(), "nothing happened yet");
+        other.unregister_group(&group).expect("it is there");
+        assert!(matches!(poller.look(), Ok(Ok(false))));
+        let told: Vec<Word> = heard.try_iter().collect();
+        assert!(
+            matches!(&told[..], [Word::Event(Event::GroupRemoved { group: gone })] if *gone == group)
+        );
+        assert!(matches!(poller.look(), Ok(Ok(false))));
+        assert!(heard.is_empty(), "told once");
+    }
+}
