@@ -1,0 +1,232 @@
+//! `chat`: a conversation at the terminal, with line editing and history. Where no person types,
+//! each line of standard input is a message and the answers come in order.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use argh::FromArgs;
+use crossbeam_channel::{Receiver, bounded};
+use rustyline::error::ReadlineError;
+use rustyline::{DefaultEditor, ExternalPrinter};
+
+use super::talk::{Standing, Talk};
+use super::{Error, out};
+use crate::daemon::Duty;
+use crate::home::Home;
+use crate::ids::{RunId, Seq, UnixMs};
+
+/// Talk to the assistant in the terminal; serves the home folder meanwhile if no daemon does.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "chat")]
+pub(super) struct ChatCommand {
+    /// the group to talk to (default: main)
+    #[argh(option, arg_name = "folder")]
+    group: Option<String>,
+}
+
+impl ChatCommand {
+    /// # Errors
+    /// A group, home folder, database or setting that cannot be used.
+    pub(super) fn run(self, home: &Home) -> Result<(), Error> {
+        let mut talk = Talk::open(home, self.group.as_deref(), Duty::All)?;
+        out::say(&format!("rust-claw {} · {}", env!("CARGO_PKG_VERSION"), talk.banner(home)));
+        let talked = if out::is_interactive() { typed(&mut talk, home) } else { piped(&mut talk) };
+        if talk.is_serving() && talked.is_ok() {
+            out::say("closing …");
+        }
+        let closed = talk.close();
+        talked.and(closed)
+    }
+}
+
+/// What comes from the person's side.
+enum Typed {
+    Line(String),
+    End,
+}
+
+/// A message that waits for its answer.
+struct Open {
+    seq: Seq,
+    since: UnixMs,
+}
+
+/// What has been said about the work on the answers, so that it is said once.
+#[derive(Default)]
+struct Said {
+    working: Option<RunId>,
+    failed: Option<String>,
+    no_engine: Option<String>,
+}
+
+fn typed(talk: &mut Talk, home: &Home) -> Result<(), Error> {
+    out::say("Write a message and press Enter; Ctrl-D or Ctrl-C leaves.");
+    let terminal =
+        |error: ReadlineError| Error::Refused(format!("cannot use the terminal: {error}"));
+    let mut editor = DefaultEditor::new().map_err(terminal)?;
+    let history = home.chat_history();
+    if let Err(error) = editor.load_history(&history) {
+        log::debug!("no history: {error}");
+    }
+    let mut printer = editor.create_external_printer().map_err(terminal)?;
+    let mut show = |text: &str| {
+        printer
+            .print(format!("{text}\n"))
+            .map_err(|error| Error::Output(std::io::Error::other(error)))
+    };
+
+    let (to, lines) = bounded::<Typed>(1);
+    let bell = talk.bell.waker();
+    // Ends with the program: nothing can wake it from reading the terminal.
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+        loop {
+            let line = match editor.readline("you> ") {
+                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) => {
+                    if editor.add_history_entry(&line).is_ok()
+                        && let Err(error) = editor.append_history(&history)
+                    {
+                        log::debug!("history not kept: {error}");
+                    }
+                    Typed::Line(line)
+                }
+                Err(_) => Typed::End,
+            };
+            let ends = matches!(line, Typed::End);
+            if to.send(line).is_err() {
+                return;
+            }
+            bell.wake();
+            if ends {
+                return;
+            }
+        }
+    })?;
+    converse(talk, &lines, &mut show)
+}
+
+fn piped(talk: &mut Talk) -> Result<(), Error> {
+    let (to, lines) = bounded::<Typed>(1);
+    let bell = talk.bell.waker();
+    std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if !line.trim().is_empty() && to.send(Typed::Line(line)).is_err() {
+                return;
+            }
+            bell.wake();
+        }
+        if to.send(Typed::End).is_ok() {
+            bell.wake();
+        }
+    })?;
+    converse_in_turn(talk, &lines)
+}
+
+/// A person at the terminal: messages go in as they come, answers are shown as they come.
+fn converse(
+    talk: &mut Talk,
+    lines: &Receiver<Typed>,
+    show: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let name = talk.assistant().to_owned();
+    let mut said = Said::default();
+    let mut open: Option<Open> = None;
+    for row in talk.missed()? {
+        show(&format!("{name}> {}", out::harmless(&row.text)))?;
+        talk.shown(&row)?;
+    }
+    loop {
+        match lines.try_recv() {
+            Ok(Typed::Line(text)) => {
+                let since = UnixMs::now();
+                match talk.send(&text) {
+                    Ok(seq) => open = Some(Open { seq, since }),
+                    Err(Error::Refused(why)) => show(&format!("· {why}"))?,
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            Ok(Typed::End) => return Ok(()),
+            Err(_) => {}
+        }
+        if let Some(Open { seq, since }) = open {
+            let standing = talk.standing(seq, since)?;
+            tell(&standing, talk, &name, &mut said, show)?;
+            if matches!(standing, Standing::Answered) {
+                (open, said) = (None, Said::default());
+            }
+        }
+        for row in talk.news()? {
+            show(&format!("{name}> {}", out::harmless(&row.text)))?;
+            talk.shown(&row)?;
+        }
+        talk.wait(LOOK_INTERVAL)?;
+    }
+}
+
+/// A sign that somebody works, or why nobody does; each once.
+fn tell(
+    standing: &Standing,
+    talk: &Talk,
+    name: &str,
+    said: &mut Said,
+    show: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match standing {
+        Standing::Answered => {}
+        Standing::Waiting => {
+            let run = talk.working()?.map(|run| run.id);
+            if run.is_some() && said.working != run {
+                said.working = run;
+                show(&format!("· {name} is working …"))?;
+            }
+        }
+        Standing::Failed(error) => {
+            if said.failed.as_ref() != Some(error) {
+                said.failed = Some(error.clone());
+                show(&format!("· the agent failed: {}; trying again", out::harmless(error)))?;
+            }
+        }
+        Standing::NoEngine(why, mend) => {
+            if said.no_engine.as_ref() != Some(why) {
+                said.no_engine = Some(why.clone());
+                show(&format!("· no sandbox to run in: {why}; {mend}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lines of a pipe: each is answered before the next is sent.
+fn converse_in_turn(talk: &mut Talk, lines: &Receiver<Typed>) -> Result<(), Error> {
+    for line in lines {
+        let Typed::Line(text) = line else { break };
+        let since = UnixMs::now();
+        let seq = talk.send(&text)?;
+        loop {
+            let standing = talk.standing(seq, since)?;
+            for row in talk.news()? {
+                out::line(&out::harmless(&row.text))?;
+                talk.shown(&row)?;
+            }
+            match standing {
+                Standing::Answered => break,
+                Standing::Waiting => {}
+                Standing::Failed(error) => {
+                    talk.withdraw(seq)?;
+                    return Err(Error::Refused(format!("the agent failed: {error}")));
+                }
+                Standing::NoEngine(why, mend) => {
+                    talk.withdraw(seq)?;
+                    return Err(Error::TryAgain(format!("no sandbox to run in: {why}; {mend}")));
+                }
+            }
+            talk.wait(LOOK_INTERVAL)?;
+        }
+    }
+    Ok(())
+}
+
+/// A look at the database where no bell rang.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
