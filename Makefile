@@ -1,0 +1,128 @@
+# What a person types, and what CI runs. `make help` lists it.
+
+PREFIX  ?= $(HOME)/.local
+DESTDIR ?=
+
+# The agent image. The engine is the first that answers; say ENGINE=podman to choose.
+ENGINE       ?=
+IMAGE        ?= rust-claw-agent:latest
+WITH_BROWSER ?= 0
+IMAGE_FLAGS  ?=
+
+# More arguments for the tests: make test ARGS='queue::'
+ARGS ?=
+
+CARGO  ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# The runner has to start in any Linux image, so it is linked statically. On Linux with glibc that
+# needs nothing but libc.a, which comes with the compiler's headers (on some systems as a package
+# `glibc-static`); elsewhere it is built for musl.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+ifneq (,$(findstring -linux-,$(HOST)))
+RUNNER_TARGET ?= $(HOST)
+else ifneq (,$(findstring aarch64,$(HOST)))
+RUNNER_TARGET ?= aarch64-unknown-linux-musl
+else
+RUNNER_TARGET ?= x86_64-unknown-linux-musl
+endif
+RUNNER_FLAGS := -C target-feature=+crt-static
+ifneq ($(RUNNER_TARGET),$(HOST))
+RUNNER_FLAGS += -C linker=rust-lld
+endif
+
+# Where the program looks for it, from its own place: ../lib/rust-claw. It holds in the build tree
+# as it does below PREFIX. The folder is also the whole build context of the image.
+RUNNER := $(TARGET)/lib/rust-claw/claw-agent-runner
+
+.PHONY: help run install test check bench image clean program runner
+
+help:
+	@echo 'make run      build, then chat with the assistant'
+	@echo 'make install  build, then put the program below PREFIX ($(PREFIX))'
+	@echo 'make image    build the agent image $(IMAGE); WITH_BROWSER=1 adds Chromium, ENGINE=podman'
+	@echo 'make test     get what the tests need (tests/setup.sh), build, run all tests; ARGS=name'
+	@echo 'make check    formatting, lints, documentation'
+	@echo 'make bench    measure speed and size'
+	@echo 'make clean    remove all that was built'
+
+program:
+	$(CARGO) build --release --locked --package rust-claw
+
+runner:
+	@if [ '$(RUNNER_TARGET)' != '$(HOST)' ] && command -v rustup >/dev/null && \
+	    ! rustup target list --installed | grep -qx '$(RUNNER_TARGET)'; then \
+	  echo 'The agent runner is a Linux program. Once, run: rustup target add $(RUNNER_TARGET)' >&2; \
+	  exit 1; \
+	fi
+	RUSTFLAGS='$(RUNNER_FLAGS)' $(CARGO) build --release --locked \
+	  --package rust-claw-agent-runner --target $(RUNNER_TARGET)
+	@install -d '$(dir $(RUNNER))'
+	@built='$(TARGET)/$(RUNNER_TARGET)/release/claw-agent-runner'; \
+	  cmp -s "$$built" '$(RUNNER)' || install -m 0755 "$$built" '$(RUNNER)'
+
+run: program runner
+	@sh container/ensure-sandbox.sh
+	@'$(TARGET)/release/rust-claw' chat
+
+install: program runner
+	@install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/rust-claw' \
+	  '$(DESTDIR)$(PREFIX)/share/rust-claw'
+	@install -m 0755 '$(TARGET)/release/rust-claw' '$(DESTDIR)$(PREFIX)/bin/rust-claw'
+	@install -m 0755 '$(RUNNER)' '$(DESTDIR)$(PREFIX)/lib/rust-claw/claw-agent-runner'
+	@install -m 0644 container/Dockerfile LICENSE '$(DESTDIR)$(PREFIX)/share/rust-claw/'
+	@if [ -d container/skills ]; then \
+	  rm -rf '$(DESTDIR)$(PREFIX)/share/rust-claw/skills'; \
+	  cp -R container/skills '$(DESTDIR)$(PREFIX)/share/rust-claw/skills'; \
+	fi
+	@echo 'installed:'
+	@echo '  $(DESTDIR)$(PREFIX)/bin/rust-claw'
+	@echo '  $(DESTDIR)$(PREFIX)/lib/rust-claw/claw-agent-runner'
+	@echo '  $(DESTDIR)$(PREFIX)/share/rust-claw/'
+	@case ":$$PATH:" in \
+	  *':$(PREFIX)/bin:'*) echo 'next: rust-claw chat' ;; \
+	  *) echo 'next: $(PREFIX)/bin/rust-claw chat   ($(PREFIX)/bin is not in PATH)' ;; \
+	esac
+
+image: runner
+	@engine='$(ENGINE)'; \
+	for each in docker podman; do \
+	  if [ -z "$$engine" ] && $$each version >/dev/null 2>&1; then engine=$$each; fi; \
+	done; \
+	if [ -z "$$engine" ]; then \
+	  echo 'No container engine answers (docker, podman). With bubblewrap no image is needed.' >&2; \
+	  exit 1; \
+	fi; \
+	version=$$($(CARGO) pkgid --locked --package rust-claw-agent-runner | sed 's/.*[@#]//'); \
+	set -x; \
+	"$$engine" build --tag '$(IMAGE)' --file container/Dockerfile \
+	  --build-arg WITH_BROWSER='$(WITH_BROWSER)' --build-arg RUNNER_VERSION="$$version" \
+	  $(IMAGE_FLAGS) '$(dir $(RUNNER))'
+
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked --workspace --document-private-items
+
+# The image has to hold the runner of this tree; tests/setup.sh builds both. Tests that need a part
+# which is not on this machine are told by the part's word in their names.
+test:
+	@tests/setup.sh
+	$(CARGO) build --locked --workspace --bins
+	@. '$(TARGET)/test-tools/env.sh'; \
+	filter='all()'; skip=''; \
+	for part in $$CLAW_TEST_MISSING; do \
+	  filter="$$filter and not test($$part)"; skip="$$skip --skip $$part"; \
+	  echo "make test: LEFT OUT: every test with '$$part' in its name" >&2; \
+	done; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --locked --workspace -E "$$filter" $(ARGS); \
+	else \
+	  $(CARGO) test --locked --workspace --no-fail-fast $(ARGS) -- $$skip; \
+	fi
+
+bench: runner
+	$(CARGO) run --release --locked --package rust-claw-bench
+
+clean:
+	$(CARGO) clean
