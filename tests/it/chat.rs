@@ -1,0 +1,72 @@
+//! `chat`: lines of a pipe, and a person at a terminal.
+
+use crate::support::{Home, Terminal};
+
+#[test]
+fn piped_lines_are_answered_in_order() {
+    let home = Home::new();
+    let done = home.run_with(&["chat"], "one\n\n  \ntwo\nthree");
+    assert!(done.stderr.contains("group main"), "{done:?}");
+    assert_eq!("echo: one\necho: two\necho: three\n", done.ok());
+}
+
+#[test]
+fn piped_chat_beside_a_daemon() {
+    let home = Home::new();
+    let daemon = home.start();
+    let done = home.run_with(&["chat", "--group", "main"], "one\ntwo\n");
+    assert!(done.stderr.contains("served by the running daemon"), "{done:?}");
+    assert_eq!("echo: one\necho: two\n", done.ok());
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn piped_chat_ends_at_a_failure() {
+    let home = Home::new();
+    let done = home.run_with(&["chat"], "one\nfake:error=other\nnever\n");
+    assert_eq!((Some(1), "echo: one\n"), (done.code, done.stdout.as_str()), "{done:?}");
+    assert!(done.stderr.contains("the agent failed: fake error: other"), "{done:?}");
+    home.run_with(&["chat", "--group", "none"], "x").refused(1, &["no group `none`"]);
+}
+
+#[test]
+fn at_a_terminal_lines_are_edited_and_answers_stream() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(home.command(&["chat"]));
+    terminal.expect("you> ");
+    // A word is mended: left, left, delete before the cursor, another letter.
+    terminal.press("heXlo\u{1b}[D\u{1b}[D\u{7f}l\r");
+    terminal.expect("Andy> echo: hello");
+    terminal.press("\u{1b}[A fake:sleep=700\r");
+    terminal.expect("Andy is working");
+    terminal.expect("Andy> echo: hello fake:sleep=700");
+    terminal.press("fake:partial=1 fake:session=s\r");
+    terminal.expect("Andy> part 1");
+    terminal.expect("Andy> echo: fake:partial=1");
+    terminal.press("\u{4}");
+    assert_eq!(Some(0), terminal.end());
+}
+
+#[test]
+fn ctrl_c_leaves_cleanly() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(home.command(&["chat"]));
+    terminal.expect("you> ");
+    terminal.press("one\r");
+    terminal.expect("Andy> echo: one");
+    terminal.press("half a li\u{3}");
+    assert_eq!(Some(0), terminal.end());
+    assert_eq!(0, home.number("SELECT count(*) FROM runs WHERE ended_at_ms IS NULL"));
+    assert_eq!("", std::fs::read_to_string(home.path("engine/containers/x")).unwrap_or_default());
+}
+
+#[test]
+fn a_partial_answer_is_shown_before_the_turn_ends() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(home.command(&["chat"]));
+    terminal.expect("you> ");
+    terminal.press("fake:partial=1 fake:hang\r");
+    terminal.expect("Andy> part 1");
+    terminal.press("\u{3}");
+    assert_eq!(Some(0), terminal.end());
+}

@@ -1,0 +1,39 @@
+//! A client of the Model Context Protocol that is not ours lists and calls all tools.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, part, program, run};
+
+#[test]
+fn node_a_client_of_the_reference_sdk_lists_and_calls_all_tools() {
+    let sdk = part("CLAW_TEST_MCP_SDK");
+    let home = Home::new();
+    home.register("family");
+    let _daemon = home.start();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/ipc/client.mjs");
+    let client = |is_main: bool, group: &str| -> Value {
+        let mut command = Command::new("node");
+        command.arg(&script).arg(&sdk).arg(program("claw-agent-runner"));
+        command.env("CLAW_IPC", home.at(&format!("data/ipc/{group}")));
+        command.env("CLAW_CHAT_JID", format!("local:{group}"));
+        command.env("CLAW_IS_MAIN", if is_main { "1" } else { "0" }).env("TZ", "Europe/Berlin");
+        serde_json::from_str(&run(command, b"").ok()).expect("JSON")
+    };
+    let main = client(true, "main");
+    assert_eq!(14, main["tools"].as_array().expect("a list").len());
+    let calls = main["calls"].as_object().expect("an object");
+    assert_eq!(14, calls.len(), "{main}");
+    for (tool, result) in calls {
+        assert_ne!(true, result["isError"], "{tool}: {result}");
+    }
+    assert_eq!(-32602, main["unknown_tool"]);
+    assert_eq!(-32601, main["unknown_method"]);
+    assert_eq!(json!(true), main["bad_argument"]["isError"]);
+    // The task that it has run answers too, when it is done.
+    assert_eq!(Some("hello from node"), home.answers("local:main").first().map(String::as_str));
+    assert_eq!(0, home.number("SELECT count(*) FROM groups WHERE folder = 'nine'"));
+    assert_eq!(10, client(false, "family")["tools"].as_array().expect("a list").len());
+}

@@ -1,0 +1,88 @@
+//! A program at a terminal, and a person who types.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::{PATIENCE, end};
+
+/// Killed when dropped.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Receiver<Vec<u8>>,
+    shown: String,
+}
+
+impl Terminal {
+    /// Starts `command` at a terminal of 80 columns.
+    pub(crate) fn start(mut command: Command) -> Terminal {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).expect("it is ours");
+        unlockpt(&ours).expect("it is ours");
+        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&ours, size).expect("a size");
+        let name = ptsname(&ours, Vec::new()).expect("it has a name");
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let theirs = rustix::fs::open(name, flags, Mode::empty()).expect("it opens");
+        let stdio = |fd: &OwnedFd| Stdio::from(fd.try_clone().expect("a descriptor"));
+        command.stdin(stdio(&theirs)).stdout(stdio(&theirs)).stderr(stdio(&theirs));
+        command.env("TERM", "xterm");
+        let child = command.spawn().expect("it starts");
+        drop((command, theirs));
+        let keyboard = File::from(ours);
+        let mut from = keyboard.try_clone().expect("a descriptor");
+        let (to, screen) = channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // The read fails when the other side is gone.
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                if to.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal { child, keyboard, screen, shown: String::new() }
+    }
+
+    /// Types.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).expect("it takes keys");
+    }
+
+    /// Waits until `text` is shown after all that was waited for before.
+    pub(crate) fn expect(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                self.shown.drain(..at + text.len());
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => panic!("`{text}` is not shown ({error}): {:?}", self.shown),
+            }
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        end(&mut self.child).expect("it ends").code()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
