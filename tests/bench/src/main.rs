@@ -1,2 +1,124 @@
-//! Prints the speed table; asserts nothing.
-fn main() {}
+//! Prints the speed table: what is promised, what the reference system took on the same kind of
+//! machine, and what is measured here. Asserts nothing.
+//!
+//! The real program serves a home of its own; in place of sandboxes it starts `bench-agent`, which
+//! answers at once. Both look at the same clock. For figures that hold, nothing else should run.
+
+mod bed;
+mod load;
+mod storing;
+mod table;
+mod tasks;
+mod tools;
+mod turns;
+mod wall;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use argh::FromArgs;
+
+/// What everything here returns.
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Measure the speed of rust-claw.
+#[derive(FromArgs)]
+struct Arguments {
+    /// a tenth of the samples: figures for a first look only
+    #[argh(switch)]
+    quick: bool,
+
+    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall; all, if none is named
+    #[argh(positional)]
+    parts: Vec<String>,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    quick: bool,
+}
+
+impl Extent {
+    /// How many samples, of `full`.
+    pub(crate) fn count(self, full: usize) -> usize {
+        if self.quick { full / 10 } else { full }
+    }
+
+    /// How often, of `full`.
+    pub(crate) fn repeats(self, full: usize) -> usize {
+        if self.quick { 1 } else { full }
+    }
+
+    /// How long, of `full`.
+    pub(crate) fn time(self, full: Duration) -> Duration {
+        if self.quick { full / 10 } else { full }
+    }
+}
+
+/// A part of the table.
+type Part = (&'static str, fn(Extent) -> Outcome<()>);
+
+const PARTS: [Part; 8] = [
+    ("turns", turns::measure),
+    ("storing", storing::measure),
+    ("idle", load::idle),
+    ("output", load::output),
+    ("crowd", load::crowd),
+    ("tools", tools::measure),
+    ("tasks", tasks::measure),
+    ("wall", |extent| {
+        wall::proxy(extent)?;
+        wall::mount_check(extent)?;
+        wall::bwrap(extent)?;
+        wall::size()
+    }),
+];
+
+fn main() -> ExitCode {
+    let arguments: Arguments = argh::from_env();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome<()> {
+    build()?;
+    let extent = Extent { quick: arguments.quick };
+    table::head("what")?;
+    for (name, measure) in PARTS {
+        if arguments.parts.is_empty() || arguments.parts.iter().any(|part| part == name) {
+            measure(extent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the programs that are measured, as `make` does.
+fn build() -> Outcome<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let packages = ["rust-claw", "rust-claw-agent-runner", "rust-claw-bench"];
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--bins"])
+        .args(packages.iter().flat_map(|package| ["--package", *package]))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
+    if built.success() { Ok(()) } else { Err("the programs could not be built".into()) }
+}
+
+/// Where the programs are: beside this one.
+pub(crate) fn programs() -> PathBuf {
+    let ours = std::env::current_exe().unwrap_or_default();
+    ours.parent().map(PathBuf::from).unwrap_or_default()
+}
+
+pub(crate) fn complain(error: &dyn std::error::Error) {
+    // There is nowhere else to say it.
+    writeln!(io::stderr(), "rust-claw-bench: {}", rust_claw::chain(error)).ok();
+}
