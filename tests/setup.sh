@@ -14,10 +14,13 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target/test-tools"
 tools=$(cd "$target/test-tools" && pwd)
+inspector=$tools/inspector/node_modules/@modelcontextprotocol/inspector/cli/build/cli.js
 image=rust-claw-agent:latest
 test_user=claw
 docker_log=/var/log/dockerd.log
 mcp_sdk_version=1.32.2
+# It declares Node 22 (npm only warns); its command line, all that is used here, runs with Node 20.
+mcp_inspector_version=0.22.0
 claude_version=$(sed -n 's/^ARG CLAUDE_CODE_VERSION=//p' container/Dockerfile)
 base_image=$(sed -n 's/^ARG BASE_IMAGE=//p' container/Dockerfile)
 
@@ -225,14 +228,14 @@ build_attack_image() {
 
 # ---- A client of the Model Context Protocol that is not ours.
 
-install_mcp_sdk() {
-  local have
-  have=$(cat "$tools/mcp/version" 2>/dev/null || true)
-  if [ "$have" = "$mcp_sdk_version" ] || ! command -v npm >/dev/null; then return; fi
-  say node "installing @modelcontextprotocol/sdk $mcp_sdk_version"
-  if npm install --prefix "$tools/mcp" --no-save --no-fund --no-audit --ignore-scripts \
-    "@modelcontextprotocol/sdk@$mcp_sdk_version" >"$tools/mcp.log" 2>&1; then
-    echo "$mcp_sdk_version" >"$tools/mcp/version"
+install_mcp() {
+  local folder=$1 package=@modelcontextprotocol/$2 version=$3 have
+  have=$(cat "$tools/$folder/version" 2>/dev/null || true)
+  if [ "$have" = "$version" ] || ! command -v npm >/dev/null; then return; fi
+  say node "installing $package $version"
+  if npm install --prefix "$tools/$folder" --no-save --no-fund --no-audit --ignore-scripts \
+    "$package@$version" >"$tools/$folder.log" 2>&1; then
+    echo "$version" >"$tools/$folder/version"
   fi
 }
 
@@ -265,7 +268,7 @@ probe_all() {
   probe bwrap bwrap --unshare-all --uid 1000 --gid 1000 --ro-bind /usr /usr --symlink usr/lib /lib \
     --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp /usr/bin/env true
   probe node node --print \
-    "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && process.version"
+    "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && require.resolve('$inspector') && process.version"
   if [ -x "$tools/bin/claude" ]; then probe claude_cli "$tools/bin/claude" --version; fi
   wait
 }
@@ -317,6 +320,7 @@ write_env() {
     if works node; then
       echo "export CLAW_TEST_NODE=1"
       echo "export CLAW_TEST_MCP_SDK='$tools/mcp'"
+      echo "export CLAW_TEST_MCP_INSPECTOR='$inspector'"
     fi
     if works claude_cli; then echo "export CLAW_TEST_CLAUDE='$tools/bin/claude'"; fi
     if [ $image_ok = yes ]; then echo "export CLAW_TEST_IMAGE=$image"; fi
@@ -333,7 +337,8 @@ if [ $may_install = yes ]; then install_packages; fi
 start_docker
 make_test_user
 install_claude
-install_mcp_sdk
+install_mcp mcp sdk "$mcp_sdk_version"
+install_mcp inspector inspector "$mcp_inspector_version"
 build_image
 load_into_podman
 build_attack_image
