@@ -33,7 +33,9 @@ fn node_a_client_of_the_reference_sdk_lists_and_calls_all_tools() {
     assert_eq!(-32601, main["unknown_method"]);
     assert_eq!(json!(true), main["bad_argument"]["isError"]);
     // The task that it has run answers too, when it is done.
-    assert_eq!(Some("hello from node"), home.answers("local:main").first().map(String::as_str));
+    let answers = home.answers("local:main");
+    assert_eq!(Some("hello from node"), answers.first().map(String::as_str));
+    assert!(answers[1..].is_empty() || answers[1..] == ["echo: q"], "{answers:?}");
     assert_eq!(0, home.number("SELECT count(*) FROM groups WHERE folder = 'nine'"));
     assert_eq!(10, client(false, "family")["tools"].as_array().expect("a list").len());
 }
