@@ -155,7 +155,7 @@ impl Daemon {
         }
         store.set_states(&[("daemon", &about(now)), (keeper::STATE_KEY, keeper::LOOKING)])?;
 
-        let shared = Shared::new(home, settings)?;
+        let shared = Shared::new(home, settings, Store::open(&home.database())?)?;
         let proxy = upstream(&shared.settings)?
             .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), Some(upstream)))
             .transpose()?;
@@ -189,7 +189,8 @@ impl Daemon {
         for number in 1..=concurrent_max {
             let (shared, jobs, words) = (Arc::clone(&shared), jobs.clone(), words.clone());
             daemon.spawn(format!("worker-{number}"), &died, move || {
-                agent::work(&shared, &jobs, &words).map_err(|error| crate::chain(&error))
+                agent::work(&shared, &jobs, &words);
+                Ok(())
             })?;
         }
         let (ask_engine, asked) = bounded(1);

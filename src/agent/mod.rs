@@ -13,7 +13,7 @@ mod verdict;
 pub use prepare::{group_paths, judge_mounts};
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -24,7 +24,7 @@ use crate::home::{Home, HomeError};
 use crate::ids::GroupFolder;
 use crate::queue::{Event, RunKey, Work};
 use crate::sandbox::{Engine, find_program};
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// What the dispatcher hands to the pool.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub enum Control {
     Kill,
 }
 
-/// What all workers share; nothing in it changes while they live.
+/// What all workers share; nothing in it changes while they live but the database.
 pub struct Shared {
     /// The home folder.
     pub home: Home,
@@ -64,6 +64,9 @@ pub struct Shared {
     pub runner: PathBuf,
     /// The Claude Code CLI on the host, if there is one.
     pub claude: Option<PathBuf>,
+    /// One connection for all workers: only one can write at a time anyway, and what one has read
+    /// or prepared need not be read and prepared fifty times.
+    pub(crate) store: Mutex<Store>,
 }
 
 impl Shared {
@@ -71,11 +74,18 @@ impl Shared {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn new(home: &Home, settings: Settings) -> Result<Shared, HomeError> {
+    pub fn new(home: &Home, settings: Settings, store: Store) -> Result<Shared, HomeError> {
         home.write_shared_files()?;
         let runner = runner(&settings);
         let claude = settings.claude_cli.clone().or_else(|| find_program("claude"));
-        Ok(Shared { home: home.clone(), settings, proxy: None, runner, claude })
+        let store = Mutex::new(store);
+        Ok(Shared { home: home.clone(), settings, proxy: None, runner, claude, store })
+    }
+
+    /// The workers' connection, for one statement or one transaction: nobody may hold it while it
+    /// waits for anything else. A worker that panicked has rolled its transaction back.
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,34 +104,20 @@ fn beside_us() -> PathBuf {
     path.canonicalize().unwrap_or(path)
 }
 
-/// Takes jobs until the dispatcher hangs up. The database is opened at the first job: a worker at
-/// rest costs a thread and nothing else.
-///
-/// # Errors
-/// A database that cannot be opened.
-pub fn work(
-    shared: &Arc<Shared>,
-    jobs: &Receiver<Job>,
-    words: &Sender<Word>,
-) -> Result<(), store::Error> {
-    let mut store: Option<Store> = None;
+/// Takes jobs until the dispatcher hangs up.
+pub fn work(shared: &Arc<Shared>, jobs: &Receiver<Job>, words: &Sender<Word>) {
     for job in jobs {
-        let store = match &mut store {
-            Some(store) => store,
-            none => none.insert(Store::open(&shared.home.database())?),
-        };
         let key = job.run;
-        let (outcome, pending) = run::run(shared, store, words, &job).unwrap_or_else(|error| {
+        let (outcome, pending) = run::run(shared, words, &job).unwrap_or_else(|error| {
             let error = crate::chain(&error);
             log::error!("run={key:?} {error}");
             if let Work::Task(task) = &job.work {
-                task::failed(shared, store, task, &error);
+                task::failed(shared, task, &error);
             }
             (run::failed(false, &error), true)
         });
         if words.send(Event::RunEnded { run: key, outcome, pending }.into()).is_err() {
-            return Ok(());
+            return;
         }
     }
-    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::config::{AgentEngine, CredentialsChoice};
 use crate::credentials::{self, RunUsage, Token};
 use crate::home::Home;
 use crate::ids::{ChatJid, GroupFolder, RunId, Seq, UnixMs};
+use crate::ipc::Snapshot;
 use crate::queue::Work;
 use crate::routing::prompt::{PromptMessage, prompt};
 use crate::sandbox::allowlist::Allowlist;
@@ -103,11 +104,7 @@ fn words(batch: &Batch, zone: Tz) -> String {
 
 /// Makes the folders, commits the row of the run, and puts together what the sandbox is started
 /// with. `None`: its task was taken back in the last moment.
-pub(super) fn prepare(
-    shared: &Shared,
-    store: &mut Store,
-    asked: &Asked,
-) -> Result<Option<Prepared>, Error> {
+pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>, Error> {
     let Shared { home, settings, proxy, .. } = shared;
     let group = &asked.group;
     let folder = &group.folder;
@@ -116,7 +113,8 @@ pub(super) fn prepare(
     mounts::prepare(&paths).map_err(rejected(&paths.group))?;
     let input = open(&paths.ipc, "input")?;
     clear_input(&input);
-    if let Err(error) = crate::ipc::write_snapshots(shared, store, group) {
+    let snapshot = Snapshot::new(&shared.store(), group)?;
+    if let Err(error) = snapshot.write(home, folder) {
         // The tools tell the same, and are never stale.
         log::warn!("group={folder} no snapshot: {}", crate::chain(&error));
     }
@@ -129,8 +127,8 @@ pub(super) fn prepare(
         container_name_prefix: format!("rust-claw-{folder}-{}", &home.label()[..6]),
     };
     let started = match &asked.task {
-        Some(doing) => store.start_task_run(doing.claim, &new, UnixMs::now())?,
-        None => Some(store.start_run(&new, UnixMs::now())?),
+        Some(doing) => shared.store().start_task_run(doing.claim, &new, UnixMs::now())?,
+        None => Some(shared.store().start_run(&new, UnixMs::now())?),
     };
     let Some(id) = started else { return Ok(None) };
     crate::crash_point("run_started");

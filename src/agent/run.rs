@@ -21,9 +21,7 @@ use crate::ids::{self, GroupFolder, RunId, UnixMs};
 use crate::limits::{FOLLOW_UPS_MAX, HARD_LIMIT_OVER_IDLE, STOP_GRACE};
 use crate::queue::{Event, FailureKind, Outcome, Work};
 use crate::sandbox::{Running, SandboxEvent, SpawnError};
-use crate::store::{
-    self, NewOutbox, OutboxKind, RunKind, RunState, RunStep, Store, TaskError, Usage,
-};
+use crate::store::{self, NewOutbox, OutboxKind, RunKind, RunState, RunStep, TaskError, Usage};
 
 /// Why a run could not be, or could not be followed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -86,14 +84,14 @@ pub(super) fn failed(progress: bool, error: &str) -> Outcome {
 /// Runs `job` to its end. Says how it ended and whether its chat still waits for an answer.
 pub(super) fn run(
     shared: &Arc<Shared>,
-    store: &mut Store,
     words: &Sender<Word>,
     job: &Job,
 ) -> Result<(Outcome, bool), Error> {
-    while let Some(asked) = prepare::asked(shared, store, job)?
-        && let Some(prepared) = prepare::prepare(shared, store, &asked)?
-    {
-        if let Some(ended) = live(shared, store, words, job, &asked, prepared)? {
+    loop {
+        let asked = prepare::asked(shared, &shared.store(), job)?;
+        let Some(asked) = asked else { break };
+        let Some(prepared) = prepare::prepare(shared, &asked)? else { break };
+        if let Some(ended) = live(shared, words, job, &asked, prepared)? {
             return Ok(ended);
         }
     }
@@ -103,7 +101,6 @@ pub(super) fn run(
 /// One sandbox from its start to its end. `None`: the same is to be asked again.
 fn live(
     shared: &Arc<Shared>,
-    store: &mut Store,
     words: &Sender<Word>,
     job: &Job,
     asked: &Asked,
@@ -116,7 +113,7 @@ fn live(
         Err(source) => {
             prepare::revoke(shared, token.as_ref());
             let error = crate::chain(&source);
-            store.end_run(id, RunState::Failed, Some(&error), UnixMs::now())?;
+            shared.store().end_run(id, RunState::Failed, Some(&error), UnixMs::now())?;
             return Err(Error::Spawn { source });
         }
     };
@@ -126,7 +123,6 @@ fn live(
         shared,
         token,
         counted: RunUsage::default(),
-        store,
         words,
         job,
         asked,
@@ -150,7 +146,7 @@ fn live(
         Err(error) => {
             prepare::revoke(shared, live.token.as_ref());
             let why = crate::chain(&error);
-            live.store.end_run(id, RunState::Failed, Some(&why), UnixMs::now())?;
+            shared.store().end_run(id, RunState::Failed, Some(&why), UnixMs::now())?;
             Err(error)
         }
     }
@@ -163,7 +159,6 @@ struct Live<'a> {
     token: Option<Token>,
     /// What of the proxy's count is in the run's row.
     counted: RunUsage,
-    store: &'a mut Store,
     words: &'a Sender<Word>,
     job: &'a Job,
     asked: &'a Asked,
@@ -274,8 +269,11 @@ impl Live<'_> {
         let chat = &self.asked.chat;
         let before = self.progress.handed();
         self.is_full = self.progress.unread_count() >= FOLLOW_UPS_MAX;
-        if !self.is_full && self.close_by.is_none() && self.store.has_waking_after(chat, before)? {
-            let batch = self.store.unsettled(chat, Some(before))?;
+        if !self.is_full
+            && self.close_by.is_none()
+            && self.shared.store().has_waking_after(chat, before)?
+        {
+            let batch = self.shared.store().unsettled(chat, Some(before))?;
             let text = self.asked.words(&batch);
             self.file_count += 1;
             let file = format!("{}-{}.json", batch.last_seq, self.file_count);
@@ -287,7 +285,11 @@ impl Live<'_> {
                     log::info!("run={} group={} follow_up={file}", self.id, self.job.group);
                     if self.turn_since.is_none() {
                         self.turn_since = Some(Instant::now());
-                        self.store.record(self.id, &no_step(RunState::Busy), UnixMs::now())?;
+                        self.shared.store().record(
+                            self.id,
+                            &no_step(RunState::Busy),
+                            UnixMs::now(),
+                        )?;
                     }
                 }
                 Err(error) => {
@@ -340,7 +342,7 @@ impl Live<'_> {
             let idle = self.progress.is_idle();
             step.state = if idle { RunState::Idle } else { RunState::Busy };
             crate::crash_point("frame_read");
-            self.store.record(self.id, &step, UnixMs::now())?;
+            self.shared.store().record(self.id, &step, UnixMs::now())?;
             crate::crash_point("outbox_committed");
             if !step.answers.is_empty() {
                 Doorbell::ring(&self.shared.home);
@@ -490,15 +492,18 @@ impl Live<'_> {
         if rest != Usage::default() {
             // What was asked of the model after the last turn's end, or in a turn that has none.
             let step = RunStep { usage: rest, ..no_step(RunState::Busy) };
-            self.store.record(self.id, &step, UnixMs::now())?;
+            self.shared.store().record(self.id, &step, UnixMs::now())?;
         }
         self.close_rows(state, &outcome, is_again)?;
         Doorbell::ring(&self.shared.home);
         let pending = match &self.job.work {
-            Work::Chat(chat) => match self.store.cursor(chat)? {
-                Some(cursor) => self.store.has_waking_after(chat, cursor)?,
-                None => false,
-            },
+            Work::Chat(chat) => {
+                let store = self.shared.store();
+                match store.cursor(chat)? {
+                    Some(cursor) => store.has_waking_after(chat, cursor)?,
+                    None => false,
+                }
+            }
             Work::Task(_) => false,
         };
         log::info!(
@@ -524,16 +529,16 @@ impl Live<'_> {
             _ => None,
         };
         let Some(doing) = &self.asked.task else {
-            self.store.end_run(self.id, state, error, now)?;
+            self.shared.store().end_run(self.id, state, error, now)?;
             return Ok(());
         };
         if is_again || matches!(outcome, Outcome::EngineDown(_)) {
-            self.store.return_task_run(self.id, state, error, now)?;
+            self.shared.store().return_task_run(self.id, state, error, now)?;
             return Ok(());
         }
         let end = Doing::ended(state, &self.task_said, error);
         let notice = doing.notice(&end, now, self.shared.settings.timezone);
-        self.store.end_task_run(self.id, state, &end, notice.as_ref(), now)?;
+        self.shared.store().end_task_run(self.id, state, &end, notice.as_ref(), now)?;
         Ok(())
     }
 }

@@ -118,11 +118,12 @@ fn summary(said: &str) -> Option<String> {
 }
 
 /// Ends the run of a task that could not be followed to its end: nobody else will.
-pub(super) fn failed(shared: &Shared, store: &mut Store, due: &queue::Task, error: &str) {
+pub(super) fn failed(shared: &Shared, due: &queue::Task, error: &str) {
     let now = UnixMs::now();
     let zone = shared.settings.timezone;
     let failed = TaskId::new(&due.id).map_err(|invalid| invalid.to_string()).and_then(|id| {
-        store
+        shared
+            .store()
             .fail_task(&id, error, now, |task| notice::task_failed(task, error, now, zone))
             .map_err(|error| crate::chain(&error))
     });

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::authorize::{Asker, Target, authorize};
 use super::request::{GroupFields, Request, TaskFields};
-use super::{Ipc, show, snapshot};
+use super::{Ipc, Snapshot, show};
 use crate::doorbell::Doorbell;
 use crate::ids::{ChatJid, GroupFolder, UnixMs};
 use crate::limits::{SEARCH_CATCH_UP_MAX, SEARCH_STEP_MAX};
@@ -376,8 +376,14 @@ impl Ipc {
             if last.as_ref() == Some(&group.folder) {
                 continue;
             }
-            if let Err(error) = snapshot::write(&self.shared, &self.store, &group) {
-                log::warn!("group={} no snapshot: {}", group.folder, crate::chain(&error));
+            let written = Snapshot::new(&self.store, &group)
+                .map_err(|error| crate::chain(&error))
+                .and_then(|snapshot| {
+                    let written = snapshot.write(&self.shared.home, &group.folder);
+                    written.map_err(|error| error.to_string())
+                });
+            if let Err(why) = written {
+                log::warn!("group={} no snapshot: {why}", group.folder);
             }
             last = Some(group.folder);
         }

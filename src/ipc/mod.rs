@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, after, select};
 use self::bucket::{Bucket, REFILL};
 use self::execute::Changed;
 use self::quarantine::Quarantine;
-pub use self::snapshot::{SnapshotError, write as write_snapshots};
+pub use self::snapshot::Snapshot;
 use self::watch::{News, Watch};
 use crate::agent::Shared;
 use crate::boundary::{Dir, Kind, Rejected};

@@ -5,34 +5,47 @@ use serde_json::{Value, json};
 
 use super::execute::LIST_MAX;
 use super::show;
-use crate::agent::Shared;
 use crate::boundary::{Dir, Rejected};
-use crate::ids::UnixMs;
+use crate::home::Home;
+use crate::ids::{GroupFolder, UnixMs};
 use crate::store::{self, Group, Store};
 
-/// Why there is no snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// The database.
-    #[error("the database refused")]
-    Store(#[from] store::Error),
-    /// The folder of the group.
-    #[error("cannot write a snapshot")]
-    Rejected(#[from] Rejected),
+/// What both files of a group say.
+pub struct Snapshot {
+    tasks: Value,
+    groups: Value,
 }
 
-/// Writes both files of a group, each whole from the first moment.
-///
-/// # Errors
-/// [`SnapshotError`].
-pub fn write(shared: &Shared, store: &Store, group: &Group) -> Result<(), SnapshotError> {
-    let ipc = Dir::open(&shared.home.ipc_all())?.sub(group.folder.as_str())?;
-    put(&ipc, "current_tasks.json", &tasks(store, group)?)?;
-    put(&ipc, "available_groups.json", &groups(store, group)?)
+impl Snapshot {
+    /// Reads it from the database.
+    ///
+    /// # Errors
+    /// [`store::Error`].
+    pub fn new(store: &Store, group: &Group) -> Result<Snapshot, store::Error> {
+        Ok(Snapshot { tasks: tasks(store, group)?, groups: groups(store, group)? })
+    }
+
+    /// Writes both files, each whole from the first moment.
+    ///
+    /// # Errors
+    /// What lies there is not what should.
+    pub fn write(&self, home: &Home, folder: &GroupFolder) -> Result<(), Rejected> {
+        let ipc = Dir::open(&home.ipc_all())?.sub(folder.as_str())?;
+        put(&ipc, "current_tasks.json", &self.tasks)?;
+        put(&ipc, "available_groups.json", &self.groups)
+    }
 }
 
-fn put(ipc: &Dir, name: &str, value: &Value) -> Result<(), SnapshotError> {
-    Ok(ipc.replace(name, format!("{value:#}\n").as_bytes(), 0o600)?)
+/// A file that says the same but for its last value, the time of the look, stays: most looks find
+/// nothing new, and a new file costs more than reading the old one.
+fn put(ipc: &Dir, name: &str, value: &Value) -> Result<(), Rejected> {
+    let text = format!("{value:#}\n");
+    let said = text.split("\n  \"lastSync\"").next().unwrap_or(&text);
+    let old = ipc.read(name, text.len() as u64);
+    if old.is_ok_and(|old| old.len() == text.len() && old.starts_with(said.as_bytes())) {
+        return Ok(());
+    }
+    ipc.replace(name, text.as_bytes(), 0o600)
 }
 
 /// Main sees all tasks, other groups their own.

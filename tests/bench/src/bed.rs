@@ -84,6 +84,8 @@ impl Bed {
             config: ContainerConfig::default(),
         };
         self.store.register_group(&new, UnixMs::now())?;
+        // As the command does.
+        self.home.create_group_folders(&new.folder, &new.name, "Andy", false)?;
         Ok(())
     }
 
