@@ -33,6 +33,7 @@
 //! Towards the dispatcher a send may wait; away from it one only tries. So waits form a tree.
 
 pub mod agent;
+pub mod backup;
 pub mod boundary;
 pub mod channel;
 pub mod cli;
@@ -43,10 +44,13 @@ pub mod dispatcher;
 pub mod doorbell;
 pub mod home;
 pub mod ids;
+pub mod import;
 pub mod ipc;
 pub mod limits;
+pub mod moving;
 pub mod poller;
 pub mod queue;
+pub mod retention;
 pub mod routing;
 pub mod sandbox;
 pub mod schedule;

@@ -128,6 +128,12 @@ fn user_version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// That this program can bring the database to its schema.
+pub(super) fn check_schema(conn: &Connection) -> Result<()> {
+    let found = user_version(conn).map_err(failed("reading the schema"))?;
+    missing(found).map(drop)
+}
+
 /// The migrations that a database of schema `found` lacks.
 fn missing(found: i64) -> Result<&'static [&'static str]> {
     usize::try_from(found)

@@ -10,6 +10,7 @@ mod containers;
 mod crash;
 mod engines;
 mod groups;
+mod import;
 mod ipc;
 mod order;
 mod privacy;
