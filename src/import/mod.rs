@@ -231,8 +231,8 @@ pub fn import(
         if home.database().is_file() {
             refuse_unless_fresh(&Store::open(&home.database())?)?;
         }
-        rows(&source, &plan, &names, &settings, None, now, &mut report)?;
         tree::copy(&source.root, plan.folders.iter(), None, &mut report)?;
+        rows(&source, &plan, &names, &settings, None, now, &mut report)?;
         about_the_rest(&source, &plan, &mut report)?;
         return Ok(Imported { report, replaced: None });
     }

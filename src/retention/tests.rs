@@ -54,10 +54,10 @@ fn h74_old_logs_and_transcripts_go_and_an_active_session_is_safe() {
     let main = GroupFolder::main();
     let logs = bed.home.group_logs(&main);
     write(&logs.join("container-old.log"), 5, 31, now);
-    write(&logs.join("container-new.log"), 5, 29, now);
+    write(&logs.join("container-new.log"), 5, 20, now);
     write(&logs.join("mine.log"), 5, 400, now);
     let project = bed.home.claude_config(&main).join("projects/-workspace-group");
-    for (name, age) in [("active", 400), ("old", 91), ("new", 89)] {
+    for (name, age) in [("active", 400), ("old", 91), ("new", 80)] {
         write(&project.join(format!("{name}.jsonl")), 5, age, now);
         write(&project.join(name).join("subagents/a.jsonl"), 5, age, now);
     }

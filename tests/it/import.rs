@@ -93,7 +93,7 @@ fn all_comes_over_and_exactly_the_unanswered_is_answered() {
         ],
         *home.texts(tasks)
     );
-    let runs = "SELECT status || ' ' || ended_at_ms - claimed_at_ms || ' ' ||
+    let runs = "SELECT status || ' ' || (ended_at_ms - claimed_at_ms) || ' ' ||
                     coalesce(result, error) FROM task_runs ORDER BY id";
     assert_eq!(["succeeded 1500 Good morning", "failed 10 no engine"], *home.texts(runs));
 

@@ -4,6 +4,7 @@
 
 mod ask;
 mod attacks;
+mod backup;
 mod chat;
 mod claude;
 mod containers;
@@ -13,6 +14,7 @@ mod groups;
 mod import;
 mod ipc;
 mod order;
+mod parity;
 mod privacy;
 mod queue;
 mod script;
