@@ -137,7 +137,7 @@ pub fn backup(home: &Home, to: &Path, with_secrets: bool, now: UnixMs) -> Result
     if !home.database().is_file() {
         return Err(Error::NoHome { path: home.root().to_owned() });
     }
-    let copies = Scratch::new(&home.root().join("data"))?;
+    let scratch = Scratch::new(&home.root().join("data"))?;
     let mut databases = vec![(MESSAGES, home.database())];
     let keys = home.root().join(WHATSAPP);
     if with_secrets && keys.is_file() {
@@ -145,7 +145,7 @@ pub fn backup(home: &Home, to: &Path, with_secrets: bool, now: UnixMs) -> Result
     }
     let mut counts = Counts::new();
     for (number, (name, path)) in databases.iter_mut().enumerate() {
-        let copy = copies.0.join(number.to_string());
+        let copy = scratch.0.join(number.to_string());
         store::copy_database(path, &copy)?;
         let found = store::verify_database(&copy, *name == MESSAGES)?;
         if *name == MESSAGES {
@@ -169,21 +169,21 @@ pub fn backup(home: &Home, to: &Path, with_secrets: bool, now: UnixMs) -> Result
         Error::File { doing: "write", source, .. } => at("write", to)(source),
         error => error,
     })?;
-    let mut copied = 0;
-    let checked = Scratch::new(&home.root().join("data"))?;
-    let database = checked.0.join("messages.db");
+    let mut count = 0;
+    let database = scratch.0.join("read-again.db");
     let read = read(&partial.0, &mut |path, entry| {
         if let Entry::File(mut file, _) = entry {
-            copied += 1;
-            let mut into: Box<dyn Write> = match path == Path::new(MESSAGES) {
-                true => Box::new(File::create(&database)?),
-                false => Box::new(io::sink()),
+            count += 1;
+            let mut into: Box<dyn Write> = if path == Path::new(MESSAGES) {
+                Box::new(File::create(&database)?)
+            } else {
+                Box::new(io::sink())
             };
             io::copy(&mut file, &mut into)?;
         }
         Ok(())
     })?;
-    let is_whole = read == done.manifest && copied == done.files;
+    let is_whole = read == done.manifest && count == done.files;
     if !is_whole || store::verify_database(&database, true)? != done.manifest.counts {
         let why = "what was written is not what is read again".to_owned();
         return Err(Error::Unusable { path: to.to_owned(), why });

@@ -96,7 +96,10 @@ impl Fatal {
     /// For the service manager: 78 do not restart, 75 try again later, 70 our own bug.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Fatal::Home { .. } | Fatal::Store { source: store::Error::SchemaTooNew { .. } } => 78,
+            Fatal::Home { .. }
+            | Fatal::Store {
+                source: store::Error::SchemaTooNew { .. } | store::Error::Foreign { .. },
+            } => 78,
             Fatal::Store { .. }
             | Fatal::Main { .. }
             | Fatal::Tasks { .. }

@@ -27,7 +27,7 @@
 //! | worker-1 … N | one run at a time, its child | dispatcher |
 //! | run-… | one pipe, or the exit, of a child | the kernel |
 //! | ipc | a database connection | inotify, 5 s |
-//! | engine | which sandbox engine answers, leftovers | time |
+//! | engine | which sandbox engine answers, leftovers, what is too old | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |
 //!
 //! Towards the dispatcher a send may wait; away from it one only tries. So waits form a tree.

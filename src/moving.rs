@@ -102,10 +102,13 @@ impl Moving {
     ///
     /// # Errors
     /// [`Error::File`]; when this is dropped, all is as it was.
+    ///
+    /// # Panics
+    /// Where a path is not UTF-8; ours are.
     pub fn place(&mut self) -> Result<()> {
         // Once it is in its place it counts as written.
         rustix::fs::sync();
-        let json = serde_json::to_vec(&self.plan).expect("texts always serialise");
+        let json = serde_json::to_vec(&self.plan).expect("our paths are UTF-8");
         let path = self.folder().join("plan.json");
         fs::write(&path, json).map_err(at(&path))?;
         for path in self.plan.come.iter().chain(&self.plan.go) {

@@ -27,12 +27,11 @@ impl BackupCommand {
     pub(super) fn run(self, home: &Home) -> Result<(), Error> {
         let done = backup::backup(home, &self.file, self.with_secrets, UnixMs::now())?;
         tell("verified backup of", &done)?;
-        out::line(match self.with_secrets {
-            true => "It holds secrets: whoever has the file can read them.",
-            false => {
-                "Without settings and WhatsApp's keys (--with-secrets takes them along): after a \
-                 restore, pair again."
-            }
+        out::line(if self.with_secrets {
+            "It holds secrets: whoever has the file can read them."
+        } else {
+            "Without settings and WhatsApp's keys (--with-secrets takes them along): after a \
+             restore, pair again."
         })
     }
 }

@@ -116,7 +116,9 @@ impl Error {
     fn exit_code(&self) -> ExitCode {
         match self {
             Error::Fatal(fatal) => fatal.exit_code(),
-            Error::Config(_) | Error::Home(_) | Error::Store(store::Error::SchemaTooNew { .. }) => {
+            Error::Config(_)
+            | Error::Home(_)
+            | Error::Store(store::Error::SchemaTooNew { .. } | store::Error::Foreign { .. }) => {
                 ExitCode::from(78)
             }
             Error::Store(_)

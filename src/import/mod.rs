@@ -63,6 +63,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// What is to be written would lie in what is only read.
+    #[error("home `{}` lies in NanoClaw's own folder: choose another with `--home DIR`", home.display())]
+    Inside {
+        /// The home.
+        home: PathBuf,
+    },
     /// There is something already.
     #[error(
         "the home has {} further groups, {} messages and {} tasks already: import into a new one, \
@@ -221,6 +227,10 @@ pub fn import(
     now: UnixMs,
 ) -> Result<Imported, Error> {
     let source = Source::open(path)?;
+    let inside = |home: &Path| path.canonicalize().is_ok_and(|path| home.starts_with(path));
+    if inside(home.root()) || home.root().canonicalize().is_ok_and(|home| inside(&home)) {
+        return Err(Error::Inside { home: home.root().to_owned() });
+    }
     let mut report = Report::default();
     let ours = our_env(home)?;
     let text = merged_env(&ours, &source.env, &mut report);

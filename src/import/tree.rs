@@ -37,9 +37,8 @@ pub(super) fn copy<'a>(
         };
         let what = if is_session { "files of sessions" } else { "files of groups" };
         // What their runs logged holds prompts, and has ended.
-        let stays = |path: &Path| match is_session {
-            true => !path.starts_with(".claude"),
-            false => path == Path::new("logs"),
+        let stays = |path: &Path| {
+            if is_session { !path.starts_with(".claude") } else { path == Path::new("logs") }
         };
         let line = report.of(what);
         let new = match &mut moving {

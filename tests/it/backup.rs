@@ -129,7 +129,7 @@ fn changed(
     for (mut name, mut bytes) in contents(file) {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o600);
-        let is_folder = bytes.is_empty() && !name.ends_with(".md");
+        let is_folder = bytes.is_empty();
         let kind = if is_folder { tar::EntryType::Directory } else { tar::EntryType::Regular };
         header.set_entry_type(kind);
         if change(&mut header, &mut name, &mut bytes) {

@@ -304,6 +304,22 @@ fn h49_h50_links_and_names_of_the_foreign_tree_lead_nowhere() {
 }
 
 #[test]
+fn a_home_in_their_folder_is_refused_and_their_folder_is_no_home() {
+    let home = Home::new();
+    let old = NanoClaw::lived_in(&home.path("home"));
+    fs::set_permissions(old.path(), PermissionsExt::from_mode(0o700)).expect("it is ours");
+    let before = tree(old.path());
+    let path = old.path().display().to_string();
+    home.run(&["import", &path]).refused(1, &["lies in NanoClaw's own folder", "--home"]);
+    assert_eq!(before, tree(old.path()));
+    home.run(&["status"]).refused(78, &["is NanoClaw's", "import"]);
+    let database = |tree: &[(String, Vec<u8>)]| {
+        tree.iter().find(|(name, _)| name.ends_with("messages.db")).cloned()
+    };
+    assert_eq!(database(&before), database(&tree(old.path())));
+}
+
+#[test]
 fn cut_short_at_any_point_it_has_happened_or_not() {
     for (place, is_done) in [("import-placed", false), ("import-committed", true)] {
         let home = Home::new();

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::home;
+use crate::support::Done;
 
 #[test]
 fn main_sees_all_tasks_and_chats_and_others_their_own() {
@@ -16,7 +17,7 @@ fn main_sees_all_tasks_and_chats_and_others_their_own() {
     let files = ["current_tasks.json", "available_groups.json"];
     let main = files.map(|file| home.run(&["ask", &format!("nano:file={file}")]).ok());
     let own = files.map(|file| home.run(&["ask", "--group", "a", &format!("nano:file={file}")]));
-    let own = own.map(|done| done.ok());
+    let own = own.map(Done::ok);
     let json = |text: &String| serde_json::from_str::<Value>(text).expect("JSON");
     let tasks = json(&main[0]);
     let mut folders: Vec<&str> = tasks

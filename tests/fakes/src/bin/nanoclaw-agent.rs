@@ -97,8 +97,8 @@ impl Agent {
         let texts = messages(prompt);
         let last = texts.last().map_or(prompt, String::as_str);
         let word = |name: &str| {
-            let words = last.split_whitespace();
-            words.filter_map(|word| word.strip_prefix("nano:")?.strip_prefix(name)).next()
+            let mut words = last.split_whitespace();
+            words.find_map(|word| word.strip_prefix("nano:")?.strip_prefix(name))
         };
         if word("hang").is_some() {
             loop {
