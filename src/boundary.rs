@@ -20,10 +20,12 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
 
 pub use self::rejected::Rejected;
-use self::rejected::{check_name, check_regular, described, failed, io_failed};
+use self::rejected::{check_name, described, failed, io_failed};
+pub use self::walk::{About, Bounds, Found, OpenFile};
 use crate::ids::shown;
 
 mod rejected;
+mod walk;
 
 type Result<T> = std::result::Result<T, Rejected>;
 
@@ -116,26 +118,14 @@ impl Dir {
     /// [`Rejected::NotFound`], [`Rejected::Symlink`], [`Rejected::NotARegularFile`],
     /// [`Rejected::TooLarge`], [`Rejected::BadName`], [`Rejected::Io`].
     pub fn read(&self, name: &str, bytes_max: u64) -> Result<Vec<u8>> {
-        check_name(name)?;
-        // Before the open, because to open a device can do something; after it, because the answer
-        // may be stale by then.
-        check_regular(name, self.file_type(name)?)?;
-        let flags = OFlags::RDONLY
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK // a FIFO would wait for its writer
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
-        let file = fs::openat(&self.0, name, flags, Mode::empty()).map_err(failed("open", name))?;
-        let stat = fs::fstat(&file).map_err(failed("read", name))?;
-        check_regular(name, FileType::from_raw_mode(stat.st_mode))?;
+        let OpenFile { file, about } = self.open_file(name)?;
         let too_large = || Rejected::TooLarge { name: shown(name), bytes_max };
-        if u64::try_from(stat.st_size).is_ok_and(|bytes| bytes > bytes_max) {
+        if about.bytes > bytes_max {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
         // It may grow while it is read.
-        File::from(file)
-            .take(bytes_max.saturating_add(1))
+        file.take(bytes_max.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(|source| io_failed("read", name, source))?;
         if bytes.len() as u64 > bytes_max {

@@ -24,6 +24,8 @@ pub use variables::{VARIABLES, Variable};
 /// Range of time-outs, in milliseconds: a second to a day.
 pub const TIMEOUT_MS: RangeInclusive<u64> = 1_000..=86_400_000;
 const OUTPUT_BYTES: RangeInclusive<u64> = 65_536..=1_073_741_824;
+const KEEP_DAYS: RangeInclusive<u64> = 1..=36_500;
+const KEEP_OR_NOT: RangeInclusive<u64> = 0..=36_500;
 const CONCURRENT_RUNS: RangeInclusive<u64> = 1..=CONCURRENT_RUNS_MAX as u64;
 
 /// Who answers.
@@ -88,6 +90,12 @@ pub struct Settings {
     pub timezone: Tz,
     /// `LOG_LEVEL`.
     pub log_level: log::LevelFilter,
+    /// `KEEP_LOGS_DAYS`.
+    pub keep_logs: Duration,
+    /// `KEEP_TRANSCRIPTS_DAYS`.
+    pub keep_transcripts: Duration,
+    /// `KEEP_MESSAGES_DAYS`; `None`: for ever.
+    pub keep_messages: Option<Duration>,
     /// `CONTAINER_CLI`.
     pub container_cli: Option<PathBuf>,
     /// `CLAUDE_CLI`.
@@ -139,7 +147,22 @@ impl Settings {
         home: &Home,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Settings, ConfigError> {
-        let from = Sources { env, file: DotEnv::read(&home.env_file())? };
+        Settings::check(&Sources { env, file: DotEnv::read(&home.env_file())? })
+    }
+
+    /// The same of what stands, or is to stand, in `.env`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn of_text(
+        home: &Home,
+        text: &str,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Settings, ConfigError> {
+        Settings::check(&Sources { env, file: DotEnv::of(&home.env_file(), text) })
+    }
+
+    fn check(from: &Sources<impl Fn(&str) -> Option<String>>) -> Result<Settings, ConfigError> {
         Ok(Settings {
             assistant_name: from.need("ASSISTANT_NAME", name)?,
             assistant_has_own_number: from.need("ASSISTANT_HAS_OWN_NUMBER", yes_or_no)?,
@@ -177,6 +200,10 @@ impl Settings {
                 Ok(log::LevelFilter::Off) | Err(_) => Err(UNKNOWN),
                 Ok(level) => Ok(level),
             })?,
+            keep_logs: from.need("KEEP_LOGS_DAYS", |text| days(text, &KEEP_DAYS))?,
+            keep_transcripts: from.need("KEEP_TRANSCRIPTS_DAYS", |text| days(text, &KEEP_DAYS))?,
+            keep_messages: Some(from.need("KEEP_MESSAGES_DAYS", |text| days(text, &KEEP_OR_NOT))?)
+                .filter(|time| !time.is_zero()),
             container_cli: from.want("CONTAINER_CLI", absolute_path)?,
             claude_cli: from.want("CLAUDE_CLI", absolute_path)?,
             runner: from.want("RUNNER", absolute_path)?,
@@ -199,6 +226,17 @@ impl Settings {
             },
         }
     }
+}
+
+/// The settings that a text in the form of `.env` sets, ours or not: name, and value or what is wrong
+/// with its quotes.
+pub fn env_values(text: &str) -> Vec<(String, Result<String, &'static str>)> {
+    dotenv::parse(text).into_iter().map(|(_, name, value)| (name, value)).collect()
+}
+
+/// A line of `.env`.
+pub fn env_line(name: &str, value: &str) -> String {
+    dotenv::line(name, value)
 }
 
 const UNKNOWN: &str = "is none of these";
@@ -320,6 +358,10 @@ fn number(
 ) -> Result<u64, &'static str> {
     let number = text.parse().map_err(|_| problem)?;
     if range.contains(&number) { Ok(number) } else { Err(OUT_OF_RANGE) }
+}
+
+fn days(text: &str, range: &RangeInclusive<u64>) -> Result<Duration, &'static str> {
+    number(text, range, "is not a number of days").map(|days| Duration::from_hours(24 * days))
 }
 
 fn absolute_path(text: &str) -> Result<PathBuf, &'static str> {

@@ -17,11 +17,13 @@ use crate::dispatcher::{Dispatcher, Word};
 use crate::doorbell::{Doorbell, Waker};
 use crate::home::{Home, HomeError, Lock};
 use crate::ids::{GroupFolder, UnixMs};
+use crate::import;
 use crate::ipc::Ipc;
 use crate::limits::{
     DISPATCH_EVENTS_MAX, ENGINE_RETRY_FIRST, ENGINE_RETRY_MAX, KILL_GRACE, RETRIES_MAX,
     RETRY_FIRST, STOP_GRACE,
 };
+use crate::moving;
 use crate::queue::{self, Event};
 use crate::sandbox::keeper;
 use crate::schedule::Scheduler;
@@ -65,6 +67,13 @@ pub enum Fatal {
         #[from]
         source: credentials::Error,
     },
+    /// A move into the home folder was cut short and cannot be put right.
+    #[error(transparent)]
+    Moving {
+        /// Why.
+        #[from]
+        source: moving::Error,
+    },
     /// The operating system refused.
     #[error("cannot {doing}")]
     System {
@@ -87,11 +96,15 @@ impl Fatal {
     /// For the service manager: 78 do not restart, 75 try again later, 70 our own bug.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Fatal::Home { .. } | Fatal::Store { source: store::Error::SchemaTooNew { .. } } => 78,
+            Fatal::Home { .. }
+            | Fatal::Store {
+                source: store::Error::SchemaTooNew { .. } | store::Error::Foreign { .. },
+            } => 78,
             Fatal::Store { .. }
             | Fatal::Main { .. }
             | Fatal::Tasks { .. }
             | Fatal::Proxy { .. }
+            | Fatal::Moving { .. }
             | Fatal::System { .. } => 75,
             Fatal::Thread { .. } => 70,
         })
@@ -138,9 +151,11 @@ impl Daemon {
     /// # Errors
     /// A home folder, database, socket or thread that cannot be had.
     pub fn start(home: &Home, settings: Settings, lock: Lock, duty: Duty) -> Result<Daemon, Fatal> {
+        moving::recover(home)?;
         let mut store = Store::open(&home.database())?;
         let now = UnixMs::now();
         store.ensure_main_group(now)?;
+        take_over_files(home, &mut store, &settings.assistant_name, now);
         let main = GroupFolder::main();
         home.create_group_folders(&main, "Main", &settings.assistant_name, true)?;
         let zone = settings.timezone;
@@ -361,6 +376,24 @@ fn fatal(death: Option<Death>) -> Fatal {
     Fatal::Thread {
         name: death.name,
         why: death.why.unwrap_or_else(|| "it returned though nobody asked it to".to_owned()),
+    }
+}
+
+/// What cannot be taken over stays where it is, and keeps nothing from being served.
+fn take_over_files(home: &Home, store: &mut Store, assistant_name: &str, now: UnixMs) {
+    match import::take_over_files(home, store, assistant_name, now) {
+        Ok(None) => {}
+        Ok(Some(report)) => {
+            for line in report.lines {
+                let (came, stayed) = (line.came, line.stayed);
+                let why = line.why.join("; ");
+                log::info!(
+                    "taken over from data/*.json: {} came={came} stayed={stayed} {why}",
+                    line.what
+                );
+            }
+        }
+        Err(error) => log::error!("files of NanoClaw in data/ stay: {}", crate::chain(&error)),
     }
 }
 

@@ -27,12 +27,13 @@
 //! | worker-1 … N | one run at a time, its child | dispatcher |
 //! | run-… | one pipe, or the exit, of a child | the kernel |
 //! | ipc | a database connection | inotify, 5 s |
-//! | engine | which sandbox engine answers, leftovers | time |
+//! | engine | which sandbox engine answers, leftovers, what is too old | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |
 //!
 //! Towards the dispatcher a send may wait; away from it one only tries. So waits form a tree.
 
 pub mod agent;
+pub mod backup;
 pub mod boundary;
 pub mod channel;
 pub mod cli;
@@ -43,10 +44,13 @@ pub mod dispatcher;
 pub mod doorbell;
 pub mod home;
 pub mod ids;
+pub mod import;
 pub mod ipc;
 pub mod limits;
+pub mod moving;
 pub mod poller;
 pub mod queue;
+pub mod retention;
 pub mod routing;
 pub mod sandbox;
 pub mod schedule;

@@ -163,6 +163,22 @@ pub const SEARCH_STEPS_MAX: usize = 10;
 /// Messages that a search makes searchable first, if they are not yet.
 pub const SEARCH_CATCH_UP_MAX: usize = 20_000;
 
+/// Files and folders that an import or a backup takes along.
+pub const IMPORT_ENTRIES_MAX: usize = 1_000_000;
+/// Their bytes: 64 GiB.
+pub const IMPORT_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Logs of runs that a group keeps, whatever their age.
+pub const RUN_LOGS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Transcripts that a group keeps for each of its projects, whatever their age.
+pub const TRANSCRIPTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Files that one look at a folder may clear away.
+pub const RETENTION_FILES_MAX: usize = 10_000;
+/// Rows that one transaction removes: it holds the write lock for some milliseconds.
+pub const RETENTION_STEP_MAX: usize = 250;
+/// How long one turn goes on; the next comes a minute later.
+pub const RETENTION_TURN_MAX: Duration = Duration::from_secs(2);
+
 /// How long a statement waits for another process's transaction.
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
 

@@ -53,8 +53,8 @@ pub enum Rejected {
         /// Most bytes that were allowed.
         bytes_max: u64,
     },
-    /// A tree of more entries than are removed at a time; what was removed by then is gone.
-    #[error("`{name}` has more than the {entries_max} entries that are removed at a time")]
+    /// A tree of more entries, or deeper, than is allowed; what was done by then stays done.
+    #[error("`{name}` has more than the {entries_max} entries allowed")]
     TooMany {
         /// The name.
         name: String,

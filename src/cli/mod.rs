@@ -3,10 +3,12 @@
 #![expect(clippy::doc_markdown, reason = "the docs of arguments are their help texts")]
 
 mod ask;
+mod backup;
 mod chat;
 mod dead_letters;
 mod group_config;
 mod groups;
+mod import;
 mod mounts;
 mod out;
 mod run;
@@ -70,6 +72,9 @@ enum Command {
     ShowTask(tasks::ShowCommand),
     RunTask(run_task::RunTaskCommand),
     RunDue(run_task::RunDueCommand),
+    Import(import::ImportCommand),
+    Backup(backup::BackupCommand),
+    Restore(backup::RestoreCommand),
 }
 
 /// Why a command did not do what was asked.
@@ -111,7 +116,9 @@ impl Error {
     fn exit_code(&self) -> ExitCode {
         match self {
             Error::Fatal(fatal) => fatal.exit_code(),
-            Error::Config(_) | Error::Home(_) | Error::Store(store::Error::SchemaTooNew { .. }) => {
+            Error::Config(_)
+            | Error::Home(_)
+            | Error::Store(store::Error::SchemaTooNew { .. } | store::Error::Foreign { .. }) => {
                 ExitCode::from(78)
             }
             Error::Store(_)
@@ -165,6 +172,9 @@ pub fn main() -> ExitCode {
         Command::ShowTask(command) => finish(command.run(&home)),
         Command::RunTask(command) => code(command.run(&home)),
         Command::RunDue(command) => code(command.run(&home)),
+        Command::Import(command) => finish(command.run(&home)),
+        Command::Backup(command) => finish(command.run(&home)),
+        Command::Restore(command) => finish(command.run(&home)),
     }
 }
 

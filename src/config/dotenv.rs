@@ -38,6 +38,11 @@ impl DotEnv {
         Ok(DotEnv { path: path.to_owned(), lines: parse(&text) })
     }
 
+    /// What a file at `path` with this text says.
+    pub(super) fn of(path: &Path, text: &str) -> DotEnv {
+        DotEnv { path: path.to_owned(), lines: parse(text) }
+    }
+
     /// The value of `name` and its place in the file. The last line counts, as in a shell.
     pub(super) fn get(&self, name: &str) -> Option<(String, &Value)> {
         let (line, _, value) = self.lines.iter().rev().find(|(_, key, _)| key == name)?;
@@ -46,7 +51,7 @@ impl DotEnv {
 }
 
 /// Lines that are no settings are skipped: the file may hold more than ours.
-fn parse(text: &str) -> Vec<(usize, String, Value)> {
+pub(super) fn parse(text: &str) -> Vec<(usize, String, Value)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     (1..)
         .zip(text.lines())
@@ -60,6 +65,16 @@ fn parse(text: &str) -> Vec<(usize, String, Value)> {
                 .then(|| (number, name.to_owned(), value(rest)))
         })
         .collect()
+}
+
+/// A line that [`parse`] reads back.
+pub(super) fn line(name: &str, value: &str) -> String {
+    if value.contains('\'') {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("{name}=\"{value}\"\n")
+    } else {
+        format!("{name}='{value}'\n")
+    }
 }
 
 /// `'as it is'`, `"with \" \\ \n \t"`, or plain up to a `#` after a space.
@@ -163,6 +178,15 @@ mod tests {
         let (place, value) = file.get("X").expect("it is there");
         assert_eq!(("/h/.env:3", Ok("b".to_owned())), (place.as_str(), value.clone()));
         assert!(file.get("Z").is_none());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        proptest::proptest!(|(value in "[^\r\n]*")| {
+            let text = line("X", &value);
+            let parsed = parse(&text);
+            assert_eq!(Some(Ok(value.as_str())), parsed.first().map(|(_, _, value)| value.as_deref()));
+        });
     }
 
     #[test]

@@ -30,7 +30,7 @@ const fn secret(name: &'static str, meaning: &'static str) -> Variable {
 }
 
 /// All settings, in the order of the help.
-pub const VARIABLES: [Variable; 18] = [
+pub const VARIABLES: [Variable; 21] = [
     variable(
         "ASSISTANT_NAME",
         "name of the assistant, and the word after `@` that wakes it",
@@ -101,6 +101,19 @@ pub const VARIABLES: [Variable; 18] = [
         "the system's, else UTC",
     ),
     variable("LOG_LEVEL", "how much is logged", "error, warn, info, debug or trace", "info"),
+    variable("KEEP_LOGS_DAYS", "how long logs of runs are kept", "1 to 36500", "30"),
+    variable(
+        "KEEP_TRANSCRIPTS_DAYS",
+        "how long transcripts of ended sessions are kept",
+        "1 to 36500",
+        "90",
+    ),
+    variable(
+        "KEEP_MESSAGES_DAYS",
+        "how long answered messages are kept; 0: for ever",
+        "0 to 36500",
+        "0",
+    ),
     variable(
         "CONTAINER_CLI",
         "program of the container engine, if not the one on the PATH",

@@ -22,6 +22,8 @@ pub enum Purpose {
     Terminal,
     /// A task run by hand or by cron without a daemon.
     Task,
+    /// Something is brought in from elsewhere.
+    Import,
 }
 
 impl Purpose {
@@ -30,6 +32,7 @@ impl Purpose {
             Purpose::Daemon => "daemon",
             Purpose::Terminal => "terminal",
             Purpose::Task => "task",
+            Purpose::Import => "import",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The thread `engine`: finds the sandbox engine and keeps it tidy. It looks for one that is ready,
 //! again and again with growing pauses, and says why there is none once, not each time; removes
 //! what an earlier life of this home left running before anything starts; and every minute holds
-//! what runs against what should.
+//! what runs against what should, and clears away what is too old.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, select};
 
 use super::{Engine, EngineError, Finding, RuntimeChoice, RuntimeKind};
 use crate::agent::Shared;
 use crate::config::Settings;
 use crate::dispatcher::Word;
 use crate::doorbell::Doorbell;
+use crate::ids::UnixMs;
 use crate::limits::{ENGINE_RETRY_FIRST, ENGINE_RETRY_MAX, RECONCILE_INTERVAL};
 use crate::queue::Event;
+use crate::retention::{self, Gone};
 use crate::store::{self, Store};
 
 /// Under this key `state` holds a JSON object `{"state":"looking"|"ready"|"down", …}` about the
@@ -107,7 +109,7 @@ fn keep(
                 }
                 Doorbell::ring(&shared.home);
                 (pause, said) = (ENGINE_RETRY_FIRST, None);
-                if !watch(&engine, shared, &store, asked, stopped) {
+                if !watch(&engine, shared, &mut store, asked, stopped) {
                     return Ok(());
                 }
                 if words.send(Event::EngineDown.into()).is_err() {
@@ -128,8 +130,10 @@ fn keep(
                 }
             }
         }
-        if matches!(wait(pause, asked, stopped), Woken::Stopped) {
-            return Ok(());
+        match wait(pause, asked, stopped) {
+            Woken::Stopped => return Ok(()),
+            Woken::Due => clear_away(shared, &mut store, stopped),
+            Woken::Asked => {}
         }
         pause = (pause * 2).min(ENGINE_RETRY_MAX);
     }
@@ -182,7 +186,7 @@ fn find(settings: &Settings, runner: &Path) -> Result<Found, Finding> {
 fn watch(
     engine: &Engine,
     shared: &Shared,
-    store: &Store,
+    store: &mut Store,
     asked: &Receiver<()>,
     stopped: &Receiver<()>,
 ) -> bool {
@@ -195,8 +199,21 @@ fn watch(
                     log::error!("engine={} {}", engine.kind(), crate::chain(&error));
                     return true;
                 }
+                clear_away(shared, store, stopped);
             }
         }
+    }
+}
+
+/// Beside the engine, what is too old: here nobody waits.
+fn clear_away(shared: &Shared, store: &mut Store, stopped: &Receiver<()>) {
+    let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
+    match retention::turn(&shared.home, &shared.settings, store, UnixMs::now(), is_stopped) {
+        Ok(None) => {}
+        Ok(Some(Gone { logs, transcripts, rows })) => {
+            log::info!("cleared away: logs={logs} transcripts={transcripts} rows={rows}");
+        }
+        Err(error) => log::error!("cannot clear away what is old: {}", crate::chain(&error)),
     }
 }
 

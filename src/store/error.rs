@@ -21,6 +21,15 @@ pub enum Error {
         /// Newest schema of this program.
         known: i64,
     },
+    /// It is the database of a `NanoClaw`, which this program does not change.
+    #[error(
+        "database `{}` is NanoClaw's: choose another home folder and take it over with \
+         `rust-claw --home DIR import PATH`", path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row holds what no row may hold: somebody edited it.
     #[error("{doing} failed: a row is corrupt")]
     Corrupt {

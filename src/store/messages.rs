@@ -20,7 +20,7 @@ const OLD_WAKING_MESSAGES_MAX: usize = 16;
 /// cache that does not hold all these ends reads six pages for each message, and halves the speed.
 const INTAKE_CACHE: i64 = -8192;
 /// Bytes of a sender's name; the rest is cut off.
-const NAME_BYTES_MAX: usize = 255;
+pub(super) const NAME_BYTES_MAX: usize = 255;
 
 /// A message as a channel hands it in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -356,7 +356,7 @@ fn said_by_us(conn: &Connection, id: &str) -> rusqlite::Result<bool> {
 }
 
 /// The longest beginning of `text` of at most `bytes_max` bytes.
-fn cut(text: &str, bytes_max: usize) -> &str {
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     let fits = |end: &usize| text.is_char_boundary(*end);
     let end = (0..=bytes_max.min(text.len())).rev().find(fits).unwrap_or(0);
     &text[..end]

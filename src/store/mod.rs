@@ -9,11 +9,15 @@
 //! [`Store::give_up`], which leaves a dead letter instead.
 
 mod chats;
+mod copy;
 mod dead_letters;
 mod error;
+mod forget;
 mod group_config;
 mod groups;
+mod import;
 mod messages;
+mod nanoclaw;
 mod open;
 mod outbox;
 mod register;
@@ -27,11 +31,14 @@ mod turn;
 mod usage;
 
 pub use chats::Chat;
+pub use copy::{Counts, copy_database, verify_database};
 pub use dead_letters::DeadLetter;
 pub use error::{CorruptRow, Error, Result};
 pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, Senders};
 pub use groups::Group;
+pub use import::{Contents, Import, OldMessage, OldTask, OldTaskRun};
 pub use messages::{Accepted, Batch, Message, NewMessage, Woken};
+pub use nanoclaw::{OldDatabase, OldError, OldRow};
 pub use outbox::{NewOutbox, OutboxKind, OutboxRow, OutboxState, random_hex};
 pub use register::{NewGroup, RegisterError, Registered};
 pub use requests::{Begun, Queued, ToolMessage};

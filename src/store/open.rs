@@ -33,7 +33,7 @@ impl Store {
     /// needed, in one transaction.
     ///
     /// # Errors
-    /// [`Error::SchemaTooNew`] leaves the file as it is; [`Error::Unreadable`] where it cannot be
+    /// [`Error::SchemaTooNew`] and [`Error::Foreign`] leave the file as it is; [`Error::Unreadable`] where it cannot be
     /// opened or is no database; [`Error::Sqlite`] where another process holds it for too long.
     pub fn open(path: &Path) -> Result<Store> {
         let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
@@ -44,12 +44,18 @@ impl Store {
             let found = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)
                 .and_then(|mut conn| {
                     conn.busy_handler(Some(turn::wait_for_others))?;
-                    user_version(&conn)
+                    let found = user_version(&conn)?;
+                    // Only a file that another program made has tables and no schema of ours.
+                    Ok((found, found == 0 && conn.table_exists(None, "registered_groups")?))
                 });
-            missing(found.map_err(|error| match error.sqlite_error_code() {
+            let (found, is_foreign) = found.map_err(|error| match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy) => failed("opening the database")(error),
                 _ => unreadable(error.into()),
-            })?)?;
+            })?;
+            if is_foreign {
+                return Err(Error::Foreign { path: path.to_owned() });
+            }
+            missing(found)?;
         }
         let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
             .map_err(|error| unreadable(error.into()))?;
@@ -126,6 +132,12 @@ fn prepare(conn: &mut Connection) -> rusqlite::Result<()> {
 
 fn user_version(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// That this program can bring the database to its schema.
+pub(super) fn check_schema(conn: &Connection) -> Result<()> {
+    let found = user_version(conn).map_err(failed("reading the schema"))?;
+    missing(found).map(drop)
 }
 
 /// The migrations that a database of schema `found` lacks.

@@ -320,6 +320,39 @@ fn create(
     Ok(())
 }
 
+/// As [`Store::register_group`] in a transaction of others; a main group that is there takes the
+/// new one's name and chat, any other group just the chat.
+pub(super) fn import(
+    conn: &Connection,
+    new: &NewGroup,
+    added_at: UnixMs,
+) -> std::result::Result<(), RegisterError> {
+    check_names(new)?;
+    if new.jid.as_str().starts_with("local:") {
+        let (jid, folder) = (new.jid.clone(), new.folder.clone());
+        return Err(RegisterError::ChatOfOther { jid, folder });
+    }
+    refuse_taken_chat(conn, &new.jid)?;
+    match is_main(conn, &new.folder)? {
+        Some(is_main) if is_main != new.is_main => {
+            return Err(RegisterError::FolderTaken {
+                folder: new.folder.to_string(),
+                name: new.name.clone(),
+            });
+        }
+        Some(_) if new.attach => {}
+        Some(_) => {
+            let sql = "UPDATE groups SET name = ?, container_config = ? WHERE folder = ?";
+            conn.execute(sql, (new.name.trim(), json(&new.config), &new.folder))?;
+        }
+        None => {
+            create(conn, new, added_at)?;
+            attach(conn, &ChatJid::local(&new.folder), new, added_at)?;
+        }
+    }
+    Ok(attach(conn, &new.jid, new, added_at)?)
+}
+
 /// Puts the chat into the group; its cursor starts behind all that was said. A row that is there
 /// is the group's own, or one whose group is gone.
 fn attach(conn: &Connection, jid: &ChatJid, new: &NewGroup, now: UnixMs) -> rusqlite::Result<()> {

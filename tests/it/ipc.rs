@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{Home, wait_for};
 
 /// Puts a request where its group's sandbox would, whole.
-fn put(home: &Home, group: &str, place: &str, name: &str, bytes: &[u8]) {
+pub(crate) fn put(home: &Home, group: &str, place: &str, name: &str, bytes: &[u8]) {
     let folder = home.at(&format!("data/ipc/{group}/{place}"));
     let temporary = folder.join(format!(".{name}.tmp"));
     fs::write(&temporary, bytes).expect("a file");
@@ -22,7 +22,7 @@ fn put(home: &Home, group: &str, place: &str, name: &str, bytes: &[u8]) {
 }
 
 /// Waits until a request was taken.
-fn wait_taken(home: &Home, group: &str, place: &str, name: &str) {
+pub(crate) fn wait_taken(home: &Home, group: &str, place: &str, name: &str) {
     let path = home.at(&format!("data/ipc/{group}/{place}/{name}"));
     wait_for(&format!("the end of {}", path.display()), || fs::symlink_metadata(&path).is_err());
 }

@@ -4,14 +4,17 @@
 
 mod ask;
 mod attacks;
+mod backup;
 mod chat;
 mod claude;
 mod containers;
 mod crash;
 mod engines;
 mod groups;
+mod import;
 mod ipc;
 mod order;
+mod parity;
 mod privacy;
 mod queue;
 mod script;

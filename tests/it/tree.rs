@@ -142,9 +142,11 @@ const BY_PATH: [&str; 8] = [
 
 /// Modules that touch files by path, each with what it touches. None of it can be written by a
 /// sandbox; all that can goes through `boundary`.
-const HOST_ONLY: [(&str, &str); 20] = [
+const HOST_ONLY: [(&str, &str); 25] = [
+    ("backup.rs", "the file that a person names, data/copy-… and data/moving"),
     ("boundary.rs", "the one way into what a sandbox can write"),
     ("boundary/rejected.rs", "its errors"),
+    ("boundary/walk.rs", "a part of it"),
     ("agent/mod.rs", "the runner beside our own program"),
     ("cli/mounts.rs", "a file that a person names"),
     ("cli/run.rs", "the log of the program"),
@@ -155,13 +157,16 @@ const HOST_ONLY: [(&str, &str); 20] = [
     ("doorbell.rs", "the bells in store/"),
     ("home.rs", "the home and the parents of the groups' folders"),
     ("home/lock.rs", "the lock in store/"),
+    ("import/mod.rs", "/proc"),
     ("ipc/quarantine.rs", "data/ipc/errors, which no sandbox has"),
+    ("moving.rs", "data/moving; what a sandbox could write is renamed whole"),
     ("sandbox/allowlist.rs", "the list in the user's configuration"),
     ("sandbox/engine.rs", "the engines' programs"),
     ("sandbox/mounts.rs", "paths that the allowlist names"),
     ("sandbox/run_log.rs", "files that are open already"),
     ("sandbox/runtime/mod.rs", "the links in the host's root"),
     ("sandbox/runtime/bwrap.rs", "the host's /proc and data/identity"),
+    ("store/nanoclaw.rs", "what lies beside a database of NanoClaw"),
     ("store/open.rs", "the database"),
 ];
 

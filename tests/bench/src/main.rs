@@ -5,6 +5,7 @@
 //! answers at once. Both look at the same clock. For figures that hold, nothing else should run.
 
 mod bed;
+mod living;
 mod load;
 mod storing;
 mod table;
@@ -30,7 +31,7 @@ struct Arguments {
     #[argh(switch)]
     quick: bool,
 
-    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall; all, if none is named
+    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall, living; all, if none is named
     #[argh(positional)]
     parts: Vec<String>,
 }
@@ -61,7 +62,7 @@ impl Extent {
 /// A part of the table.
 type Part = (&'static str, fn(Extent) -> Outcome<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("turns", turns::measure),
     ("storing", storing::measure),
     ("idle", load::idle),
@@ -75,6 +76,7 @@ const PARTS: [Part; 8] = [
         wall::bwrap(extent)?;
         wall::size()
     }),
+    ("living", living::measure),
 ];
 
 fn main() -> ExitCode {

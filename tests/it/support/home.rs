@@ -226,6 +226,11 @@ impl Home {
         self.database().query_row(sql, [], |row| row.get(0)).expect("a number")
     }
 
+    /// The one number that `sql` finds, if there is a database.
+    pub(crate) fn number_if_there(&self, sql: &str) -> Option<i64> {
+        self.at("store/messages.db").exists().then(|| self.number(sql))
+    }
+
     /// What was answered in a chat, in order, notices too.
     pub(crate) fn answers(&self, chat: &str) -> Vec<String> {
         self.texts(&format!("SELECT text FROM outbox WHERE jid = '{chat}' ORDER BY id"))
@@ -244,6 +249,11 @@ impl Home {
         super::wait_for("the end of all runs", || {
             self.number("SELECT count(*) FROM runs WHERE state IN ('busy', 'idle')") == 0
         });
+    }
+
+    /// Waits until no sandbox works.
+    pub(crate) fn wait_no_runs_busy(&self) {
+        self.wait_runs("busy", 0);
     }
 
     /// Waits until `count` sandboxes have the state.

@@ -4,6 +4,7 @@ mod daemon;
 mod follower;
 mod home;
 mod model;
+pub(crate) mod nanoclaw;
 mod terminal;
 
 use std::path::{Path, PathBuf};
