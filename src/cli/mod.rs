@@ -5,6 +5,7 @@
 mod ask;
 mod chat;
 mod dead_letters;
+mod doctor;
 mod group_config;
 mod groups;
 mod mounts;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::RunCommand),
     Chat(chat::ChatCommand),
     Ask(ask::AskCommand),
+    Doctor(doctor::DoctorCommand),
     Status(status::StatusCommand),
     Retry(dead_letters::RetryCommand),
     Drop(dead_letters::DropCommand),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Run(run::RunCommand {}) => finish(run::run(&home)),
         Command::Chat(command) => finish(command.run(&home)),
         Command::Ask(command) => code(command.run(&home)),
+        Command::Doctor(command) => code(command.run(&home)),
         Command::Status(command) => finish(command.run(&home)),
         Command::Retry(command) => finish(command.run(&home)),
         Command::Drop(command) => finish(command.run(&home)),

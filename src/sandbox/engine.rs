@@ -21,6 +21,8 @@ use crate::limits;
 
 /// The image says in this label which runner it holds.
 const VERSION_LABEL: &str = "rust-claw.runner-version";
+/// Builds the image.
+const MEND_IMAGE: &str = "rust-claw setup image";
 /// Where programs are besides the `PATH`, of which a service manager gives little.
 const PROGRAM_FOLDERS: [&str; 5] =
     ["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin", "/usr/local/sbin"];
@@ -212,7 +214,7 @@ impl Engine {
         let blocking = |why| Finding {
             what: format!("image `{image}` cannot be used"),
             why,
-            mend: "make image".into(),
+            mend: MEND_IMAGE.into(),
             blocks: true,
         };
         let version = match self.run(&args) {
@@ -408,7 +410,7 @@ fn other_runner(what: &str, version: &str) -> Finding {
     Finding {
         what: format!("{what} holds another agent runner"),
         why: format!("it is {version}, this program is {RUNNER_VERSION}"),
-        mend: if what.starts_with("image") { "make image" } else { "make install" }.into(),
+        mend: if what.starts_with("image") { MEND_IMAGE } else { "make install" }.into(),
         blocks: false,
     }
 }

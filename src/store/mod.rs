@@ -9,6 +9,7 @@
 //! [`Store::give_up`], which leaves a dead letter instead.
 
 mod chats;
+mod check;
 mod dead_letters;
 mod error;
 mod group_config;
@@ -27,6 +28,7 @@ mod turn;
 mod usage;
 
 pub use chats::Chat;
+pub use check::Integrity;
 pub use dead_letters::DeadLetter;
 pub use error::{CorruptRow, Error, Result};
 pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, Senders};
