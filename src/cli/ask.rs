@@ -34,6 +34,12 @@ pub(super) struct AskCommand {
 const STDIN_BYTES_MAX: u64 = crate::limits::MESSAGE_BYTES_MAX as u64;
 
 impl AskCommand {
+    /// The question with which `setup` ends.
+    pub(super) fn first() -> AskCommand {
+        let text = vec!["Hello! Say in one sentence who you are.".to_owned()];
+        AskCommand { group: None, json: false, timeout: 300, text }
+    }
+
     /// # Errors
     /// Anything but an answer, a failed agent or a time-out.
     pub(super) fn run(self, home: &Home) -> Result<ExitCode, Error> {

@@ -14,6 +14,8 @@ mod run;
 mod run_task;
 mod script;
 mod serve;
+mod service;
+mod setup;
 mod status;
 mod talk;
 mod tasks;
@@ -49,7 +51,10 @@ enum Command {
     Run(run::RunCommand),
     Chat(chat::ChatCommand),
     Ask(ask::AskCommand),
+    Setup(setup::SetupCommand),
     Doctor(doctor::DoctorCommand),
+    InstallService(service::InstallCommand),
+    UninstallService(service::UninstallCommand),
     Status(status::StatusCommand),
     Retry(dead_letters::RetryCommand),
     Drop(dead_letters::DropCommand),
@@ -145,7 +150,10 @@ pub fn main() -> ExitCode {
         Command::Run(run::RunCommand {}) => finish(run::run(&home)),
         Command::Chat(command) => finish(command.run(&home)),
         Command::Ask(command) => code(command.run(&home)),
+        Command::Setup(command) => finish(command.run(&home)),
         Command::Doctor(command) => code(command.run(&home)),
+        Command::InstallService(command) => finish(command.run(&home)),
+        Command::UninstallService(command) => finish(command.run(&home)),
         Command::Status(command) => finish(command.run(&home)),
         Command::Retry(command) => finish(command.run(&home)),
         Command::Drop(command) => finish(command.run(&home)),

@@ -80,7 +80,9 @@ pub(super) fn settings(scene: &Scene<'_>) -> Vec<Line> {
             let line = place.rsplit(':').next().unwrap_or_default();
             format!("sed -i.bak '{line}s/^/# /' {file}")
         }
-        ConfigError::Unreadable { .. } => format!("mv {file} {file}.unreadable"),
+        ConfigError::Unreadable { .. } | ConfigError::Unwritable { .. } => {
+            format!("mv {file} {file}.unreadable")
+        }
     };
     vec![Line::bad(ABOUT, crate::chain(error), mend)]
 }

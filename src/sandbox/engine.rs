@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -227,6 +227,26 @@ impl Engine {
             Ok(answer) => answer.stdout,
         };
         (version != RUNNER_VERSION).then(|| other_runner(&format!("image `{image}`"), &version))
+    }
+
+    /// Builds the image from the folder `context`, with its output on our standard error.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn build_image(
+        &self,
+        image: &str,
+        dockerfile: &Path,
+        context: &Path,
+    ) -> std::io::Result<ExitStatus> {
+        let mut command = Command::new(&self.cli);
+        command.args(["build", "--tag", image, "--build-arg"]);
+        command.arg(format!("RUNNER_VERSION={RUNNER_VERSION}"));
+        command.arg("--file").arg(dockerfile).arg(context);
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
+        command.stdin(Stdio::null()).stdout(std::io::stderr()).status()
     }
 
     /// The arguments of the command line that runs `spec`; the program's own name is not among
