@@ -68,6 +68,12 @@ impl UsageCommand {
     }
 }
 
+/// When today began.
+pub(super) fn today(now: UnixMs, zone: chrono_tz::Tz) -> UnixMs {
+    let day = zone.timestamp_millis_opt(now.0).earliest().map(|at| at.date_naive().to_string());
+    day.and_then(|day| midnight(&day, zone).ok()).unwrap_or(now)
+}
+
 /// The beginning of a day of `zone`; of a day without a midnight, its first hour.
 fn midnight(text: &str, zone: chrono_tz::Tz) -> Result<UnixMs, Error> {
     let found = text.parse::<NaiveDate>().ok().and_then(|day| {

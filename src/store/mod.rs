@@ -17,6 +17,7 @@ mod groups;
 mod messages;
 mod open;
 mod outbox;
+mod overview;
 mod register;
 mod requests;
 mod runs;
@@ -35,6 +36,7 @@ pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, 
 pub use groups::Group;
 pub use messages::{Accepted, Batch, Message, NewMessage, Woken};
 pub use outbox::{NewOutbox, OutboxKind, OutboxRow, OutboxState, random_hex};
+pub use overview::Failed;
 pub use register::{NewGroup, RegisterError, Registered};
 pub use requests::{Begun, Queued, ToolMessage};
 pub use runs::{Failures, NewRun, Recorded, Run, RunKind, RunState, RunStep, Usage};
