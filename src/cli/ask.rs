@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::talk::{Standing, Talk};
 use super::{Error, out};
@@ -13,7 +13,7 @@ use crate::ids::UnixMs;
 
 /// Ask one question and print the answer. Exit code: 0 answered, 1 the agent failed, 75 no answer in
 /// time.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "ask")]
 pub(super) struct AskCommand {
     /// the group that is asked (default: main)

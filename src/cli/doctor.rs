@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 
 use super::{Error, out};
@@ -11,7 +11,7 @@ use crate::home::Home;
 
 /// Look whether all is as it has to be. Each fault (✗) comes with the one command that mends it;
 /// exit code 1 if there is any.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "doctor")]
 pub(super) struct DoctorCommand {
     /// one JSON object

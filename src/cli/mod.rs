@@ -4,10 +4,12 @@
 
 mod ask;
 mod chat;
+mod completions;
 mod dead_letters;
 mod doctor;
 mod group_config;
 mod groups;
+mod logs;
 mod mounts;
 mod out;
 mod run;
@@ -20,11 +22,12 @@ mod status;
 mod talk;
 mod tasks;
 mod usage;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use crate::config::{self, Settings};
 use crate::daemon::Fatal;
@@ -33,7 +36,7 @@ use crate::ids;
 use crate::store::{self, Store, TaskError};
 
 /// A personal Claude assistant: a message arrives, an agent answers it in a sandbox of its own.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Arguments {
     /// home folder (else $RUST_CLAW_HOME, else ~/.rust-claw)
     #[argh(option, arg_name = "dir")]
@@ -45,7 +48,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Run(run::RunCommand),
@@ -56,6 +59,8 @@ enum Command {
     InstallService(service::InstallCommand),
     UninstallService(service::UninstallCommand),
     Status(status::StatusCommand),
+    Why(why::WhyCommand),
+    Logs(logs::LogsCommand),
     Retry(dead_letters::RetryCommand),
     Drop(dead_letters::DropCommand),
     RegisterGroup(groups::RegisterCommand),
@@ -77,6 +82,7 @@ enum Command {
     ShowTask(tasks::ShowCommand),
     RunTask(run_task::RunTaskCommand),
     RunDue(run_task::RunDueCommand),
+    Completions(completions::CompletionsCommand),
 }
 
 /// Why a command did not do what was asked.
@@ -155,6 +161,8 @@ pub fn main() -> ExitCode {
         Command::InstallService(command) => finish(command.run(&home)),
         Command::UninstallService(command) => finish(command.run(&home)),
         Command::Status(command) => finish(command.run(&home)),
+        Command::Why(command) => finish(command.run(&home)),
+        Command::Logs(command) => finish(command.run(&home)),
         Command::Retry(command) => finish(command.run(&home)),
         Command::Drop(command) => finish(command.run(&home)),
         Command::RegisterGroup(command) => finish(command.run(&home)),
@@ -176,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::ShowTask(command) => finish(command.run(&home)),
         Command::RunTask(command) => code(command.run(&home)),
         Command::RunDue(command) => code(command.run(&home)),
+        Command::Completions(command) => finish(command.run()),
     }
 }
 

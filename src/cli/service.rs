@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Error, out};
 use crate::home::Home;
@@ -15,7 +15,7 @@ use crate::service::{Manager, Service};
 
 /// Let the daemon start by itself, and go on when you log out. Safe to run again; after an update
 /// or a change of PATH it writes the service anew.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "install-service")]
 pub(super) struct InstallCommand {
     /// write it, and start nothing now
@@ -24,7 +24,7 @@ pub(super) struct InstallCommand {
 }
 
 /// Take the service away again; the home folder stays.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "uninstall-service")]
 pub(super) struct UninstallCommand {}
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::ask::AskCommand;
@@ -19,7 +19,7 @@ use crate::sandbox::{Engine, Finding, RuntimeChoice, RuntimeKind, keeper};
 
 /// Set everything up, step by step: sandbox, image, key, zone, name, whatsapp, message. Safe to
 /// run again: what is there already stays.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "setup",
@@ -195,7 +195,12 @@ fn sandbox(setup: &Setup<'_>) -> Result<Done, Error> {
     let mut not_built = None;
     let choices = match (&settings.container_cli, settings.container_runtime) {
         (Some(_), choice) => vec![choice],
-        (None, _) => RuntimeKind::ALL.map(RuntimeChoice::One).to_vec(),
+        // The one that the settings name, and if it does not do, the others.
+        (None, chosen) => {
+            let mut choices = RuntimeKind::ALL.map(RuntimeChoice::One).to_vec();
+            choices.sort_by_key(|choice| *choice != chosen);
+            choices
+        }
     };
     for choice in choices {
         let tried = Engine::detect(choice, settings.container_cli.as_deref()).and_then(|engine| {

@@ -3,7 +3,7 @@
 mod lines;
 mod watch;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use super::{Error, out};
@@ -17,7 +17,7 @@ use crate::schedule::describe;
 use crate::store::{Failures, Group, Store, UsageBy, UsageRow};
 
 /// Show the daemon, the sandboxes, what waits and what went wrong.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct StatusCommand {
     /// one JSON object

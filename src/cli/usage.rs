@@ -1,6 +1,6 @@
 //! `usage`: what the model took.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use chrono::{NaiveDate, NaiveTime, TimeZone};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::ids::{UnixMs, shown};
 use crate::store::{Usage, UsageBy, UsageRow};
 
 /// Show what the model took: tokens, and what they cost as the agent's program reckons.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "usage")]
 pub(super) struct UsageCommand {
     /// sums by group, task or day (default: group)

@@ -27,6 +27,7 @@ mod task_runs;
 mod tasks;
 mod turn;
 mod usage;
+mod why;
 
 pub use chats::Chat;
 pub use check::Integrity;
@@ -34,7 +35,7 @@ pub use dead_letters::DeadLetter;
 pub use error::{CorruptRow, Error, Result};
 pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, Senders};
 pub use groups::Group;
-pub use messages::{Accepted, Batch, Message, NewMessage, Woken};
+pub use messages::{Accepted, Batch, Message, NewMessage, Woken, calls};
 pub use outbox::{NewOutbox, OutboxKind, OutboxRow, OutboxState, random_hex};
 pub use overview::Failed;
 pub use register::{NewGroup, RegisterError, Registered};
@@ -44,6 +45,7 @@ pub use search::Found;
 pub use task_runs::{AskedBy, Claim, Claims, TaskEnd, TaskRun, TaskRunStatus};
 pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
+pub use why::{Path, Stored};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
