@@ -64,8 +64,8 @@ fn bash(program: &CommandInfoWithArgs) -> String {
 
 fn zsh(program: &CommandInfoWithArgs) -> String {
     let quoted = |text: &str| {
-        let text = text.replace('\'', "'\\''").replace('[', "(").replace(']', ")");
-        text.replace('\\', "\\\\").replace(':', "\\:")
+        let text = text.replace('\\', "\\\\").replace(':', "\\:");
+        text.replace('[', "(").replace(']', ")").replace('\'', "'\\''")
     };
     let flag = |flag: &FlagInfo| {
         let value = match flag.kind {
