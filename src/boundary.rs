@@ -253,6 +253,16 @@ impl Dir {
         fs::renameat(&self.0, from, &into.0, to).map_err(failed("rename", from))
     }
 
+    /// The user that `name` itself belongs to, by number.
+    ///
+    /// # Errors
+    /// Nothing of that name.
+    pub fn owner(&self, name: &str) -> Result<u32> {
+        check_name(name)?;
+        let found = fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        found.map(|found| found.st_uid).map_err(failed("look at", name))
+    }
+
     /// What `name` is, at this moment.
     ///
     /// # Errors

@@ -115,6 +115,14 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file cannot be changed.
+    #[error("cannot change `{}`", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A value is not allowed.
     #[error("{place}: {name}: {problem}; allowed: {allowed}")]
     Value {
@@ -127,6 +135,15 @@ pub enum ConfigError {
         /// What it may be.
         allowed: &'static str,
     },
+}
+
+/// Sets a setting in `.env` for the next start, or takes it out. Nothing else in the file changes.
+///
+/// # Errors
+/// [`ConfigError::Unwritable`].
+pub fn set(home: &Home, name: &str, value: Option<&str>) -> Result<(), ConfigError> {
+    let path = home.env_file();
+    dotenv::set(&path, name, value).map_err(|source| ConfigError::Unwritable { path, source })
 }
 
 impl Settings {
@@ -164,7 +181,7 @@ impl Settings {
 
     fn check(from: &Sources<impl Fn(&str) -> Option<String>>) -> Result<Settings, ConfigError> {
         Ok(Settings {
-            assistant_name: from.need("ASSISTANT_NAME", name)?,
+            assistant_name: from.need("ASSISTANT_NAME", assistant_name)?,
             assistant_has_own_number: from.need("ASSISTANT_HAS_OWN_NUMBER", yes_or_no)?,
             anthropic_api_key: from.want("ANTHROPIC_API_KEY", secret_text)?,
             claude_code_oauth_token: from.want("CLAUDE_CODE_OAUTH_TOKEN", secret_text)?,
@@ -308,7 +325,11 @@ fn system_timezone() -> Tz {
     iana_time_zone::get_timezone().ok().and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC)
 }
 
-fn name(text: &str) -> Result<String, &'static str> {
+/// A name that an assistant can have.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn assistant_name(text: &str) -> Result<String, &'static str> {
     if text.chars().count() > 50 || text.contains(char::is_control) {
         return Err("is too long, or has control characters");
     }

@@ -1,7 +1,6 @@
 //! Which threads exist, in which order they start and stop. The same daemon serves `run` and, for
 //! as long as they last, `chat`, `ask` and `run-task` where no other serves the home folder.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::agent::{self, Job, Shared, notice};
 use crate::config::{CredentialsChoice, Settings};
-use crate::credentials::{self, DEFAULT_BASE_URL, Listen, Proxy, Upstream};
+use crate::credentials::{self, Listen, Proxy, Upstream};
 use crate::dispatcher::{Dispatcher, Word};
 use crate::doorbell::{Doorbell, Waker};
 use crate::home::{Home, HomeError, Lock};
@@ -403,9 +402,8 @@ fn upstream(settings: &Settings) -> Result<Option<Upstream>, credentials::Error>
         CredentialsChoice::Proxy => settings.credential(),
         CredentialsChoice::Stdin => None,
     };
-    let base_url = settings.anthropic_base_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
-    let roots = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    credential.map(|key| Upstream::new(base_url, &key, roots.as_deref())).transpose()
+    let base_url = settings.anthropic_base_url.as_deref();
+    credential.map(|key| Upstream::here(base_url, &key)).transpose()
 }
 
 /// What `status` shows of the daemon itself.

@@ -41,6 +41,7 @@ pub mod config;
 pub mod credentials;
 pub mod daemon;
 pub mod dispatcher;
+pub mod doctor;
 pub mod doorbell;
 pub mod home;
 pub mod ids;
@@ -54,6 +55,7 @@ pub mod retention;
 pub mod routing;
 pub mod sandbox;
 pub mod schedule;
+pub mod service;
 pub mod store;
 
 /// An error and its causes on one line: `outer: inner: innermost`.

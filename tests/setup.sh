@@ -267,6 +267,8 @@ probe_all() {
   fi
   probe bwrap bwrap --unshare-all --uid 1000 --gid 1000 --ro-bind /usr /usr --symlink usr/lib /lib \
     --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp /usr/bin/env true
+  # Reads a unit; needs no systemd that runs.
+  probe systemd systemd-analyze --version
   probe node node --print \
     "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && require.resolve('$inspector') && process.version"
   if [ -x "$tools/bin/claude" ]; then probe claude_cli "$tools/bin/claude" --version; fi
@@ -275,7 +277,7 @@ probe_all() {
 
 report() {
   local get="run tests/setup.sh as root on Debian" why
-  for part in docker podman rootless bwrap node claude_cli; do
+  for part in docker podman rootless bwrap systemd node claude_cli; do
     if works $part; then
       say $part "ok: $(reason $part)"
       continue
@@ -303,6 +305,7 @@ report() {
         fi
         ;;
       bwrap) get="apt-get install bubblewrap" ;;
+      systemd) get="apt-get install systemd" ;;
       node) get="apt-get install nodejs npm, then tests/setup.sh" ;;
       claude_cli) get="install Node and npm, then tests/setup.sh" ;;
     esac

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::talk::{Standing, Talk};
 use super::{Error, out};
@@ -13,7 +13,7 @@ use crate::ids::UnixMs;
 
 /// Ask one question and print the answer. Exit code: 0 answered, 1 the agent failed, 75 no answer in
 /// time.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "ask")]
 pub(super) struct AskCommand {
     /// the group that is asked (default: main)
@@ -34,6 +34,12 @@ pub(super) struct AskCommand {
 const STDIN_BYTES_MAX: u64 = crate::limits::MESSAGE_BYTES_MAX as u64;
 
 impl AskCommand {
+    /// The question with which `setup` ends.
+    pub(super) fn first() -> AskCommand {
+        let text = vec!["Hello! Say in one sentence who you are.".to_owned()];
+        AskCommand { group: None, json: false, timeout: 300, text }
+    }
+
     /// # Errors
     /// Anything but an answer, a failed agent or a time-out.
     pub(super) fn run(self, home: &Home) -> Result<ExitCode, Error> {

@@ -4,7 +4,7 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use crossbeam_channel::{Receiver, bounded};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
@@ -16,7 +16,7 @@ use crate::home::Home;
 use crate::ids::{RunId, Seq, UnixMs};
 
 /// Talk to the assistant in the terminal; serves the home folder meanwhile if no daemon does.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "chat")]
 pub(super) struct ChatCommand {
     /// the group to talk to (default: main)

@@ -1,13 +1,13 @@
 //! Dead letters: what was given up, and what becomes of it.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Error, out};
 use crate::doorbell::Doorbell;
 use crate::home::Home;
 
 /// Answer again what was given up; `rust-claw status` shows the numbers.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "retry")]
 pub(super) struct RetryCommand {
     /// number of the dead letter; all without it
@@ -37,7 +37,7 @@ impl RetryCommand {
 }
 
 /// Forget what was given up.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "drop")]
 pub(super) struct DropCommand {
     /// number of the dead letter

@@ -1,6 +1,6 @@
 //! What a person sets for one group: who may wake its agent, and what its sandbox may use.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use super::{Error, mounts::NEXT, out};
@@ -34,7 +34,7 @@ pub(super) fn save(home: &Home, store: &mut Store, group: &Group) -> Result<(), 
 }
 
 /// Say who of a group may wake its agent.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "set-senders")]
 pub(super) struct SendersCommand {
     /// folder of the group
@@ -128,7 +128,7 @@ fn sender(text: &str) -> Result<String, Error> {
 }
 
 /// Say what a group's sandbox may use; `default` takes a limit back.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "set-limits")]
 pub(super) struct LimitsCommand {
     /// folder of the group

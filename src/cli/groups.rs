@@ -1,6 +1,6 @@
 //! Groups: who is served, and in which folder.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Error, out};
 use crate::doorbell::Doorbell;
@@ -9,7 +9,7 @@ use crate::ids::{ChatJid, GroupFolder, UnixMs};
 use crate::store::{ContainerConfig, NewGroup, RegisterError};
 
 /// Serve a chat: give it a group (folder, memory, session, sandbox) of its own, or attach it to one.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "register-group")]
 pub(super) struct RegisterCommand {
     /// address of the chat: script:NAME, or a WhatsApp address like 123@g.us
@@ -65,7 +65,7 @@ impl RegisterCommand {
 }
 
 /// Stop serving a group; its folder stays.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "unregister-group")]
 pub(super) struct UnregisterCommand {
     /// folder of the group
@@ -112,7 +112,7 @@ impl UnregisterCommand {
 }
 
 /// Show the groups and the chats that each serves.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "list-groups")]
 pub(super) struct ListCommand {
     /// one JSON array

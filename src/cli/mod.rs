@@ -5,25 +5,31 @@
 mod ask;
 mod backup;
 mod chat;
+mod completions;
 mod dead_letters;
+mod doctor;
 mod group_config;
 mod groups;
 mod import;
+mod logs;
 mod mounts;
 mod out;
 mod run;
 mod run_task;
 mod script;
 mod serve;
+mod service;
+mod setup;
 mod status;
 mod talk;
 mod tasks;
 mod usage;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use crate::config::{self, Settings};
 use crate::daemon::Fatal;
@@ -32,7 +38,7 @@ use crate::ids;
 use crate::store::{self, Store, TaskError};
 
 /// A personal Claude assistant: a message arrives, an agent answers it in a sandbox of its own.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 struct Arguments {
     /// home folder (else $RUST_CLAW_HOME, else ~/.rust-claw)
     #[argh(option, arg_name = "dir")]
@@ -44,13 +50,19 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Run(run::RunCommand),
     Chat(chat::ChatCommand),
     Ask(ask::AskCommand),
+    Setup(setup::SetupCommand),
+    Doctor(doctor::DoctorCommand),
+    InstallService(service::InstallCommand),
+    UninstallService(service::UninstallCommand),
     Status(status::StatusCommand),
+    Why(why::WhyCommand),
+    Logs(logs::LogsCommand),
     Retry(dead_letters::RetryCommand),
     Drop(dead_letters::DropCommand),
     RegisterGroup(groups::RegisterCommand),
@@ -75,6 +87,7 @@ enum Command {
     Import(import::ImportCommand),
     Backup(backup::BackupCommand),
     Restore(backup::RestoreCommand),
+    Completions(completions::CompletionsCommand),
 }
 
 /// Why a command did not do what was asked.
@@ -150,7 +163,13 @@ pub fn main() -> ExitCode {
         Command::Run(run::RunCommand {}) => finish(run::run(&home)),
         Command::Chat(command) => finish(command.run(&home)),
         Command::Ask(command) => code(command.run(&home)),
+        Command::Setup(command) => finish(command.run(&home)),
+        Command::Doctor(command) => code(command.run(&home)),
+        Command::InstallService(command) => finish(command.run(&home)),
+        Command::UninstallService(command) => finish(command.run(&home)),
         Command::Status(command) => finish(command.run(&home)),
+        Command::Why(command) => finish(command.run(&home)),
+        Command::Logs(command) => finish(command.run(&home)),
         Command::Retry(command) => finish(command.run(&home)),
         Command::Drop(command) => finish(command.run(&home)),
         Command::RegisterGroup(command) => finish(command.run(&home)),
@@ -175,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Import(command) => finish(command.run(&home)),
         Command::Backup(command) => finish(command.run(&home)),
         Command::Restore(command) => finish(command.run(&home)),
+        Command::Completions(command) => finish(command.run()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use rust_claw_protocol::inside;
 
 use super::{Error, group_config, out};
@@ -15,7 +15,7 @@ use crate::sandbox::{Mount, mounts};
 use crate::store::{AdditionalMount, Group};
 
 /// Show what of the host each group's agent sees, and which additional mounts are refused and why.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "check-mounts")]
 pub(super) struct CheckCommand {
     /// folder of one group (default: all groups)
@@ -95,7 +95,7 @@ fn judge(
 
 /// Add folders of the host to what a group's agent sees, under /workspace/extra. They must be
 /// allowed in ~/.config/rust-claw/mount-allowlist.json.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "set-mounts")]
 pub(super) struct SetCommand {
     /// folder of the group

@@ -30,6 +30,12 @@ pub(super) fn say(text: &str) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
+/// A question; the answer is typed behind it.
+pub(super) fn ask(question: &str) {
+    // Nobody is left to ask.
+    write!(io::stderr(), "{question}").ok();
+}
+
 /// An error: one line, with the program's name.
 pub(super) fn complain(text: &str) {
     say(&format!("rust-claw: {text}"));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -17,7 +17,7 @@ use crate::limits::LOG_BYTES_MAX;
 
 /// Serve until told to stop (SIGTERM, SIGINT). Exit code: 75 when another daemon serves the home
 /// folder, 78 when the settings or the database cannot be used.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "run")]
 pub(super) struct RunCommand {}
 

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::serve::{self, Server};
 use super::{Error, out};
@@ -18,7 +18,7 @@ use crate::store::{OutboxKind, Store, TaskRun, TaskRunStatus};
 
 /// Run a task now and print its result; its schedule stays. Exit code: 0 success, 1 failed, 2
 /// skipped by its script, 75 it runs already, or nothing can run it now.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "run-task")]
 pub(super) struct RunTaskCommand {
     /// seconds to wait for its end (default: 3600)
@@ -46,7 +46,7 @@ impl RunTaskCommand {
 
 /// Run all tasks that are due and exit: for a machine without the daemon. Exit code: 0 all went
 /// well, 1 one failed, 75 nothing can run them now.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "run-due")]
 pub(super) struct RunDueCommand {
     /// seconds to wait for their end (default: 3600)

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde::Deserialize;
 
 use super::{Error, out};
@@ -16,7 +16,7 @@ use crate::limits::INJECT_LINE_BYTES_MAX;
 use crate::store::{Accepted, NewMessage, OutboxRow, Store};
 
 /// Bring in messages of script: chats, one JSON object a line on standard input.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "inject",
@@ -166,7 +166,7 @@ fn parse(line: &[u8]) -> Result<Option<NewMessage>, String> {
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Print what is to be sent in script: chats, oldest first.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "outbox")]
 pub(super) struct OutboxCommand {
     /// go on as further answers come

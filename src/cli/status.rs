@@ -1,6 +1,9 @@
 //! `status`: how things stand, from the database alone; the daemon is not asked.
 
-use argh::FromArgs;
+mod lines;
+mod watch;
+
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
 use super::{Error, out};
@@ -10,33 +13,47 @@ use crate::ids::UnixMs;
 use crate::limits::{RETRIES_MAX, RETRY_FIRST};
 use crate::sandbox::allowlist::Allowlist;
 use crate::sandbox::keeper;
-use crate::store::{Failures, Group};
+use crate::schedule::describe;
+use crate::store::{Failures, Group, Store, UsageBy, UsageRow};
 
 /// Show the daemon, the sandboxes, what waits and what went wrong.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(super) struct StatusCommand {
     /// one JSON object
     #[argh(switch)]
     json: bool,
+    /// a live screen; q leaves it
+    #[argh(switch)]
+    watch: bool,
 }
 
 impl StatusCommand {
     /// # Errors
     /// The settings; the database.
     pub(super) fn run(self, home: &Home) -> Result<(), Error> {
-        let status = gather(home)?;
+        let settings = super::settings(home)?;
+        let store = super::store_with_main(home)?;
+        if self.watch && self.json {
+            return Err(Error::Refused("one of --watch and --json".to_owned()));
+        }
+        if self.watch {
+            return watch::watch(home, || gather(home, &settings, &store));
+        }
+        let status = gather(home, &settings, &store)?;
         if self.json {
             return out::json(&status);
         }
-        lines(&status).iter().try_for_each(|line| out::line(line))
+        lines::lines(&status).iter().try_for_each(|line| out::line(line))
     }
 }
 
-fn gather(home: &Home) -> Result<Value, Error> {
-    let settings = super::settings(home)?;
-    let store = super::store_with_main(home)?;
+/// Tasks and errors that are shown.
+const SHOWN_MAX: usize = 5;
+
+fn gather(home: &Home, settings: &Settings, store: &Store) -> Result<Value, Error> {
     let now = UnixMs::now();
+    let zone = settings.timezone;
     let parsed = |key: &str| -> Result<Value, Error> {
         let text = store.get_state(key)?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null))
@@ -85,6 +102,33 @@ fn gather(home: &Home) -> Result<Value, Error> {
             })
         })
         .collect();
+    let tasks: Vec<Value> = store
+        .next_tasks(SHOWN_MAX)?
+        .iter()
+        .map(|task| {
+            let at = task.next_run.unwrap_or(now);
+            json!({
+                "id": task.id.as_str(), "group": task.folder.as_str(), "title": task.title(),
+                "next_run_ms": at.0, "next": describe(at, now, task.zone_or(zone)),
+            })
+        })
+        .collect();
+    let errors: Vec<Value> = store
+        .last_errors(SHOWN_MAX)?
+        .into_iter()
+        .map(|failed| {
+            json!({
+                "what": failed.what, "id": failed.id, "about": failed.about,
+                "error": failed.error, "age_s": now.since(failed.at).as_secs(),
+            })
+        })
+        .collect();
+    let today = store.usage(UsageBy::Group, super::usage::today(now, zone))?;
+    let sum = |of: fn(&UsageRow) -> i64| today.iter().map(of).sum::<i64>();
+    let mut whatsapp = parsed("whatsapp")?;
+    if let Some(since) = whatsapp["since_ms"].as_i64() {
+        whatsapp["age_s"] = now.since(UnixMs(since)).as_secs().into();
+    }
     let outbox: Vec<Value> = store
         .outbox_depth()?
         .into_iter()
@@ -94,7 +138,8 @@ fn gather(home: &Home) -> Result<Value, Error> {
         "home": home.root().display().to_string(),
         "daemon": daemon,
         "engine": if running.is_some() { parsed(keeper::STATE_KEY)? } else { Value::Null },
-        "warnings": warnings(&settings, &groups),
+        "whatsapp": whatsapp,
+        "warnings": warnings(settings, &groups),
         "groups": groups.len(),
         "groups_unreadable": corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "sandboxes": sandboxes,
@@ -103,6 +148,16 @@ fn gather(home: &Home) -> Result<Value, Error> {
         "retries": retries,
         "dead_letters": dead,
         "outbox": outbox,
+        "next_tasks": tasks,
+        "today": {
+            "runs": sum(|row| row.run_count), "turns": sum(|row| row.turn_count),
+            "input_tokens": sum(|row| {
+                row.usage.input_tokens + row.usage.cache_read_tokens + row.usage.cache_write_tokens
+            }),
+            "output_tokens": sum(|row| row.usage.output_tokens),
+            "cost_micro_usd": sum(|row| row.usage.cost_micro_usd),
+        },
+        "errors": errors,
     }))
 }
 
@@ -135,99 +190,4 @@ fn warnings(settings: &Settings, groups: &[Group]) -> Vec<String> {
         ));
     }
     warnings
-}
-
-fn lines(status: &Value) -> Vec<String> {
-    let text = |value: &Value| out::harmless(value.as_str().unwrap_or_default()).replace('\n', " ");
-    let each = |key: &str| status[key].as_array().cloned().unwrap_or_default();
-    let mut lines = Vec::new();
-    match &status["daemon"] {
-        Value::Null => lines.push("daemon     not running; `rust-claw run` starts it".to_owned()),
-        daemon => lines.push(format!(
-            "daemon     pid {}, up {}, version {}",
-            daemon["pid"],
-            span(daemon["uptime_s"].as_u64().unwrap_or(0)),
-            text(&daemon["version"])
-        )),
-    }
-    lines.push(format!("home       {}", text(&status["home"])));
-    let engine = &status["engine"];
-    match engine["state"].as_str() {
-        Some("ready") => lines.push(format!("engine     {}", text(&engine["runtime"]))),
-        Some("down") => lines.push(format!(
-            "engine     none: {}; {}",
-            text(&engine["why"]),
-            text(&engine["mend"])
-        )),
-        Some(_) => lines.push("engine     being looked for".to_owned()),
-        None => {}
-    }
-    for note in engine["notes"].as_array().into_iter().flatten() {
-        lines.push(format!("           {}", text(note)));
-    }
-    for warning in each("warnings") {
-        lines.push(format!("warning    {}", text(&warning)));
-    }
-    lines.push(format!("groups     {}", status["groups"]));
-    for row in each("groups_unreadable") {
-        lines.push(format!("           not readable: {}", text(&row)));
-    }
-    let sandboxes = each("sandboxes");
-    lines.push(format!("sandboxes  {} of {}", sandboxes.len(), status["sandboxes_max"]));
-    for run in sandboxes {
-        lines.push(format!(
-            "           {} {} for {}, age {}, {} turns, chat {}",
-            text(&run["group"]),
-            text(&run["state"]),
-            span(run["state_s"].as_u64().unwrap_or(0)),
-            span(run["age_s"].as_u64().unwrap_or(0)),
-            run["turns"],
-            text(&run["chat"])
-        ));
-    }
-    lines.push(format!("queue      {}", each("queue").len()));
-    for waiting in each("queue") {
-        lines.push(format!(
-            "           {} chat {}",
-            text(&waiting["group"]),
-            text(&waiting["chat"])
-        ));
-    }
-    for retry in each("retries") {
-        lines.push(format!(
-            "retry      {} after {} failures, in {}: {}",
-            text(&retry["chat"]),
-            retry["failures"],
-            span(retry["next_in_s"].as_u64().unwrap_or(0)),
-            text(&retry["error"])
-        ));
-    }
-    for letter in each("dead_letters") {
-        lines.push(format!(
-            "gave up    #{} {} after {} attempts, {} ago: {}",
-            letter["id"],
-            text(&letter["chat"]),
-            letter["attempts"],
-            span(letter["age_s"].as_u64().unwrap_or(0)),
-            text(&letter["error"])
-        ));
-    }
-    for channel in each("outbox") {
-        lines.push(format!(
-            "outbox     {}: {} to send",
-            text(&channel["channel"]),
-            channel["pending"]
-        ));
-    }
-    lines
-}
-
-/// Seconds for a person.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::schedule::{describe, duration};
 use crate::store::{ContextMode, NewTask, Store, Task, TaskChange, TaskError, TaskRun, TaskState};
 
 /// Let the agent do something later, or again and again: one of --cron, --every and --at says when.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "schedule-task",
@@ -84,7 +84,7 @@ impl ScheduleCommand {
 }
 
 /// Change a task; what is not named stays.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "update-task")]
 pub(super) struct UpdateCommand {
     /// what the agent is asked
@@ -143,7 +143,7 @@ impl UpdateCommand {
 }
 
 /// Let a task rest until it is resumed.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "pause-task")]
 pub(super) struct PauseCommand {
     /// the task, or a unique beginning of its id
@@ -152,7 +152,7 @@ pub(super) struct PauseCommand {
 }
 
 /// Let a paused task run again, from its next slot on.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "resume-task")]
 pub(super) struct ResumeCommand {
     /// the task, or a unique beginning of its id
@@ -161,7 +161,7 @@ pub(super) struct ResumeCommand {
 }
 
 /// Take a task back for good; its history stays.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "cancel-task")]
 pub(super) struct CancelCommand {
     /// the task, or a unique beginning of its id
@@ -196,7 +196,7 @@ impl CancelCommand {
 }
 
 /// Show the tasks.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "list-tasks")]
 pub(super) struct ListCommand {
     /// just this group's
@@ -237,7 +237,7 @@ impl ListCommand {
 }
 
 /// Show a task and its latest runs.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "show-task")]
 pub(super) struct ShowCommand {
     /// one JSON object

@@ -1,6 +1,6 @@
 //! `usage`: what the model took.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use chrono::{NaiveDate, NaiveTime, TimeZone};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::ids::{UnixMs, shown};
 use crate::store::{Usage, UsageBy, UsageRow};
 
 /// Show what the model took: tokens, and what they cost as the agent's program reckons.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "usage")]
 pub(super) struct UsageCommand {
     /// sums by group, task or day (default: group)
@@ -66,6 +66,12 @@ impl UsageCommand {
         table.push(cells(&sum));
         out::table(&table).iter().try_for_each(|row| out::line(row))
     }
+}
+
+/// When today began.
+pub(super) fn today(now: UnixMs, zone: chrono_tz::Tz) -> UnixMs {
+    let day = zone.timestamp_millis_opt(now.0).earliest().map(|at| at.date_naive().to_string());
+    day.and_then(|day| midnight(&day, zone).ok()).unwrap_or(now)
 }
 
 /// The beginning of a day of `zone`; of a day without a midnight, its first hour.

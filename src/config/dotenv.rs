@@ -1,7 +1,8 @@
 //! The file `.env`: `NAME=value` by lines, `#` comments, quotes, `export` before the name.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
@@ -30,11 +31,7 @@ impl DotEnv {
             }
             file => file.map_err(unreadable)?,
         };
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if FILE_BYTES_MAX < text.len() as u64 {
-            return Err(unreadable(std::io::ErrorKind::FileTooLarge.into()));
-        }
+        let text = text(file).map_err(unreadable)?;
         Ok(DotEnv { path: path.to_owned(), lines: parse(&text) })
     }
 
@@ -48,6 +45,70 @@ impl DotEnv {
         let (line, _, value) = self.lines.iter().rev().find(|(_, key, _)| key == name)?;
         Some((format!("{}:{line}", self.path.display()), value))
     }
+}
+
+fn text(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if FILE_BYTES_MAX < text.len() as u64 {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+/// Sets `name` in the file, or takes it out; all other lines stay as they are. The new file is
+/// the owner's alone and takes the place of the old one in one step; a link leads to it as before.
+///
+/// # Errors
+/// What the file system says; the file is as it was then.
+pub(super) fn set(path: &Path, name: &str, value: Option<&str>) -> io::Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let old = match File::open(&target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        file => text(file?)?,
+    };
+    let new = changed(&old, name, value);
+    let fresh = target.with_file_name(".env.new");
+    // Left over from a write that was cut short.
+    fs::remove_file(&fresh).ok();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(new.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, &target)
+}
+
+/// The text with one setting changed: in the place of its last line, which is the one that counts.
+fn changed(text: &str, name: &str, value: Option<&str>) -> String {
+    let places: Vec<usize> =
+        parse(text).into_iter().filter(|(_, key, _)| key == name).map(|(line, ..)| line).collect();
+    let set = value.map(|value| format!("{name}={}", written(value)));
+    let mut new = String::new();
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        if !places.contains(&number) {
+            new.push_str(line);
+        } else if let Some(set) = set.as_ref().filter(|_| places.last() == Some(&number)) {
+            new.push_str(set);
+            new.push('\n');
+        }
+    }
+    if let Some(set) = set.filter(|_| places.is_empty()) {
+        if !new.is_empty() && !new.ends_with('\n') {
+            new.push('\n');
+        }
+        new.push_str(&set);
+        new.push('\n');
+    }
+    new
+}
+
+/// A value as [`value`] reads it.
+fn written(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:+@,=".contains(&byte);
+    if value.bytes().all(is_plain) {
+        return value.to_owned();
+    }
+    let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    format!("\"{escaped}\"")
 }
 
 /// Lines that are no settings are skipped: the file may hold more than ours.

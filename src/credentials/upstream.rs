@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::DateTime;
 use ureq::Agent;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -11,6 +13,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use super::route::Route;
 use super::wire::{Fault, Head, Length};
 use super::{Credential, Error};
+use crate::ids::UnixMs;
 use crate::limits::{MODEL_CONNECT_MAX, MODEL_SILENCE_MAX, PROXY_COPY_BYTES, PROXY_HEAD_BYTES_MAX};
 
 /// Where the model API is reached if `ANTHROPIC_BASE_URL` says nothing else.
@@ -77,6 +80,16 @@ impl Upstream {
         Ok(Upstream { base_url: checked(base_url)?, name, value, tls })
     }
 
+    /// The one at `base_url`, else the API's own, with the certificates that the environment names.
+    ///
+    /// # Errors
+    /// As [`Upstream::new`].
+    pub fn here(base_url: Option<&str>, credential: &Credential) -> Result<Upstream, Error> {
+        let roots = std::env::var_os("SSL_CERT_FILE");
+        let roots = roots.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+        Upstream::new(base_url.unwrap_or(DEFAULT_BASE_URL), credential, roots)
+    }
+
     /// A client for one connection of a sandbox. Runs share none: what one run's requests did to a
     /// connection, or to the cookies and sessions of one, cannot reach another's.
     pub(super) fn agent(&self) -> Agent {
@@ -99,6 +112,26 @@ impl Upstream {
             .max_idle_connections(1)
             .build()
             .into()
+    }
+
+    /// Asks for the list of models: it costs nothing and needs the credential. Tells the status of
+    /// the answer, and the time that the other side says it is.
+    ///
+    /// # Errors
+    /// No answer within `time_max`.
+    pub fn probe(&self, time_max: Duration) -> Result<(u16, Option<UnixMs>), ureq::Error> {
+        let mut request = Request::get(format!("{}/v1/models?limit=1", self.base_url))
+            .header(&self.name, &self.value)
+            .header("anthropic-version", "2023-06-01");
+        if self.name == header::AUTHORIZATION {
+            request = request.header(BETA, OAUTH_BETA);
+        }
+        let agent = self.agent();
+        let request = agent.configure_request(request.body(())?);
+        let answer = agent.run(request.timeout_global(Some(time_max)).build())?;
+        let said = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let said = said.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        Ok((answer.status().as_u16(), said.map(|at| UnixMs(at.timestamp_millis()))))
     }
 
     /// The request that goes out in place of `head`.

@@ -16,17 +16,17 @@ const COMPLAINT_CHARS_MAX: usize = 300;
 
 /// What a command said.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) is_ok: bool,
+pub(crate) struct Answer {
+    pub(crate) is_ok: bool,
     /// Without white space around it.
-    pub(super) stdout: String,
+    pub(crate) stdout: String,
     /// The last line, for a person.
-    pub(super) complaint: String,
+    pub(crate) complaint: String,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(crate) enum NoAnswer {
     #[error("cannot be started: {source}")]
     NotStarted {
         #[from]
@@ -41,7 +41,7 @@ pub(super) const SECRETS: [&str; 3] =
     ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 
 /// Runs `cli args…`, with nothing on its standard input.
-pub(super) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<Answer, NoAnswer> {
+pub(crate) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<Answer, NoAnswer> {
     let mut command = Command::new(cli);
     command.args(args);
     for secret in SECRETS {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::limits;
 
 /// The image says in this label which runner it holds.
 const VERSION_LABEL: &str = "rust-claw.runner-version";
+/// Builds the image.
+const MEND_IMAGE: &str = "rust-claw setup image";
 /// Where programs are besides the `PATH`, of which a service manager gives little.
 const PROGRAM_FOLDERS: [&str; 5] =
     ["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin", "/usr/local/sbin"];
@@ -212,7 +214,7 @@ impl Engine {
         let blocking = |why| Finding {
             what: format!("image `{image}` cannot be used"),
             why,
-            mend: "make image".into(),
+            mend: MEND_IMAGE.into(),
             blocks: true,
         };
         let version = match self.run(&args) {
@@ -225,6 +227,26 @@ impl Engine {
             Ok(answer) => answer.stdout,
         };
         (version != RUNNER_VERSION).then(|| other_runner(&format!("image `{image}`"), &version))
+    }
+
+    /// Builds the image from the folder `context`, with its output on our standard error.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn build_image(
+        &self,
+        image: &str,
+        dockerfile: &Path,
+        context: &Path,
+    ) -> std::io::Result<ExitStatus> {
+        let mut command = Command::new(&self.cli);
+        command.args(["build", "--tag", image, "--build-arg"]);
+        command.arg(format!("RUNNER_VERSION={RUNNER_VERSION}"));
+        command.arg("--file").arg(dockerfile).arg(context);
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
+        command.stdin(Stdio::null()).stdout(std::io::stderr()).status()
     }
 
     /// The arguments of the command line that runs `spec`; the program's own name is not among
@@ -408,7 +430,7 @@ fn other_runner(what: &str, version: &str) -> Finding {
     Finding {
         what: format!("{what} holds another agent runner"),
         why: format!("it is {version}, this program is {RUNNER_VERSION}"),
-        mend: if what.starts_with("image") { "make image" } else { "make install" }.into(),
+        mend: if what.starts_with("image") { MEND_IMAGE } else { "make install" }.into(),
         blocks: false,
     }
 }

@@ -93,7 +93,8 @@ fn keep(
     let mut said: Option<Finding> = None;
     loop {
         match find(&shared.settings, &shared.runner) {
-            Ok(Found { engine, notes }) => {
+            Ok(found) => {
+                let (notes, engine) = (found.notes(), found.engine);
                 remove_left_over(&engine, shared, &store);
                 let kind = engine.kind();
                 let state = serde_json::json!({
@@ -140,24 +141,33 @@ fn keep(
 }
 
 /// An engine in which agents can run.
-struct Found {
-    engine: Engine,
+pub(crate) struct Found {
+    pub(crate) engine: Engine,
+    /// What is not as it should be, and serves nevertheless.
+    pub(crate) findings: Vec<Finding>,
+    /// Why those that would have come first are not taken.
+    pub(crate) passed_over: Vec<Finding>,
+}
+
+impl Found {
     /// What a person should know of it.
-    notes: Vec<String>,
+    fn notes(&self) -> Vec<String> {
+        let passed_over = self.passed_over.iter().map(|finding| format!("not used: {finding}"));
+        let findings = self.findings.iter().map(ToString::to_string);
+        let uncapped = self.engine.uncapped().iter().map(|what| format!("does not limit {what}"));
+        passed_over.chain(findings).chain(uncapped).collect()
+    }
 }
 
 /// The engine of the settings; with `auto`, the first in which an agent can run now. One that
 /// answers but is not ready (no image) is named in a note, for it would have come first.
-fn find(settings: &Settings, runner: &Path) -> Result<Found, Finding> {
-    let ready = |engine: Engine, mut notes: Vec<String>| {
+pub(crate) fn find(settings: &Settings, runner: &Path) -> Result<Found, Finding> {
+    let ready = |engine: Engine, passed_over: Vec<Finding>| {
         let findings = engine.preflight(&settings.container_image, runner);
-        if let Some(blocking) = findings.iter().find(|finding| finding.blocks) {
-            return Err(blocking.clone());
+        match findings.iter().find(|finding| finding.blocks) {
+            Some(blocking) => Err(blocking.clone()),
+            None => Ok(Found { engine, findings, passed_over }),
         }
-        notes.extend(findings.iter().map(ToString::to_string));
-        let uncapped = engine.uncapped().iter().map(|what| format!("does not limit {what}"));
-        notes.extend(uncapped);
-        Ok(Found { engine, notes })
     };
     let cli = settings.container_cli.as_deref();
     if settings.container_runtime != RuntimeChoice::Auto || cli.is_some() {
@@ -166,8 +176,7 @@ fn find(settings: &Settings, runner: &Path) -> Result<Found, Finding> {
     let mut not_ready: Vec<Finding> = Vec::new();
     for kind in RuntimeKind::ALL {
         let Ok(engine) = Engine::detect(RuntimeChoice::One(kind), None) else { continue };
-        let notes = not_ready.iter().map(|finding| format!("not used: {finding}")).collect();
-        match ready(engine, notes) {
+        match ready(engine, not_ready.clone()) {
             Ok(found) => return Ok(found),
             Err(finding) => not_ready.push(finding),
         }

@@ -26,6 +26,7 @@ mod fakes;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use command::ask;
 pub use engine::{Engine, EngineError, Finding, find_program};
 pub use frames::{BadFrame, Flaw, Found, Frames};
 pub use run_log::RunLog;

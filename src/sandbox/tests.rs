@@ -188,7 +188,7 @@ fn h30_a_missing_image_is_found_before_a_message_comes() {
     let findings = world.engine.preflight("rust-claw-agent:latest", "/nonexistent".as_ref());
     assert_eq!(
         [
-            "image `rust-claw-agent:latest` cannot be used: Error: No such image; to mend it: make image"
+            "image `rust-claw-agent:latest` cannot be used: Error: No such image; to mend it: rust-claw setup image"
         ],
         *findings.iter().map(ToString::to_string).collect::<Vec<_>>()
     );

@@ -271,7 +271,9 @@ fn accept<'a>(
         _ if is_from_assistant || message.history || stranger_to.is_some() => false,
         // Whoever types at the terminal is the owner, and means the assistant.
         Ok(_) if message.chat.channel() == ChannelKind::Local => true,
-        Ok(group) => calls(group, message, assistant_name),
+        Ok(group) => {
+            calls(group, &message.text, message.mentions_assistant, assistant_name).is_some()
+        }
         // It cannot run before its row is mended, and we do not know whom it answers.
         Err(_) => false,
     };
@@ -299,13 +301,21 @@ fn accept<'a>(
     }
 }
 
-/// Whether the message is meant for the assistant.
-fn calls(group: &Group, message: &NewMessage, assistant_name: &str) -> bool {
+/// Why a message is meant for the assistant; `None`: it is not.
+pub fn calls(
+    group: &Group,
+    text: &str,
+    mentions_assistant: bool,
+    assistant_name: &str,
+) -> Option<&'static str> {
     let name = group.trigger_name.as_deref().unwrap_or(assistant_name);
-    group.is_main
-        || !group.requires_trigger
-        || message.mentions_assistant
-        || trigger::wakes(&message.text, name)
+    let reasons = [
+        (group.is_main, "main answers every message"),
+        (!group.requires_trigger, "the group answers every message"),
+        (mentions_assistant, "it mentions the assistant"),
+    ];
+    let found = reasons.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason);
+    found.or_else(|| trigger::wakes(text, name).then_some("it begins with the assistant's name"))
 }
 
 fn known_chat(conn: &Connection, chat: &ChatJid) -> rusqlite::Result<KnownChat> {

@@ -9,6 +9,7 @@
 //! [`Store::give_up`], which leaves a dead letter instead.
 
 mod chats;
+mod check;
 mod copy;
 mod dead_letters;
 mod error;
@@ -20,6 +21,7 @@ mod messages;
 mod nanoclaw;
 mod open;
 mod outbox;
+mod overview;
 mod register;
 mod requests;
 mod runs;
@@ -29,17 +31,20 @@ mod task_runs;
 mod tasks;
 mod turn;
 mod usage;
+mod why;
 
 pub use chats::Chat;
+pub use check::Integrity;
 pub use copy::{Counts, copy_database, verify_database};
 pub use dead_letters::DeadLetter;
 pub use error::{CorruptRow, Error, Result};
 pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, Senders};
 pub use groups::Group;
 pub use import::{Contents, Import, OldMessage, OldTask, OldTaskRun};
-pub use messages::{Accepted, Batch, Message, NewMessage, Woken};
+pub use messages::{Accepted, Batch, Message, NewMessage, Woken, calls};
 pub use nanoclaw::{OldDatabase, OldError, OldRow};
 pub use outbox::{NewOutbox, OutboxKind, OutboxRow, OutboxState, random_hex};
+pub use overview::Failed;
 pub use register::{NewGroup, RegisterError, Registered};
 pub use requests::{Begun, Queued, ToolMessage};
 pub use runs::{Failures, NewRun, Recorded, Run, RunKind, RunState, RunStep, Usage};
@@ -47,6 +52,7 @@ pub use search::Found;
 pub use task_runs::{AskedBy, Claim, Claims, TaskEnd, TaskRun, TaskRunStatus};
 pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
+pub use why::{Path, Stored};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 

@@ -265,7 +265,7 @@ pub fn random_hex<const BYTES: usize>() -> String {
     })
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
     Ok(OutboxRow {
         id: row.get("id")?,
         jid: row.get("jid")?,

@@ -401,7 +401,7 @@ pub(super) fn move_cursor(conn: &Connection, chat: &ChatJid, seq: Seq) -> rusqli
     conn.prepare_cached(sql)?.execute(named_params! { ":seq": seq, ":chat": chat }).map(drop)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Run> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Run> {
     Ok(Run {
         id: row.get("id")?,
         folder: row.get("folder")?,

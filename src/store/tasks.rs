@@ -3,7 +3,9 @@
 use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{ContainerConfig, CorruptRow, Error, Result, Store, failed, task_runs, word_column};
+use super::{
+    ContainerConfig, CorruptRow, Error, Result, Store, count, failed, task_runs, word_column,
+};
 use crate::config;
 use crate::ids::{self, ChatJid, GroupFolder, TaskId, UnixMs, shown};
 use crate::limits::{TASK_TEXT_BYTES_MAX, TASKS_PER_GROUP_MAX};
@@ -306,6 +308,20 @@ impl Store {
             }
         }
         Ok((tasks, problems))
+    }
+
+    /// The active tasks whose slots come next; those that cannot be read are left out.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn next_tasks(&self, limit: usize) -> Result<Vec<Task>> {
+        let sql = "SELECT t.*, g.container_config
+                   FROM tasks t INDEXED BY tasks_due LEFT JOIN groups g USING (folder)
+                   WHERE t.state = 'active' AND t.next_run_ms IS NOT NULL
+                   ORDER BY t.next_run_ms LIMIT ?";
+        let tasks =
+            self.all(sql, [count(limit)], "listing next tasks", |row| Ok(from_row(row).ok()))?;
+        Ok(tasks.into_iter().flatten().collect())
     }
 
     /// Changes a task.

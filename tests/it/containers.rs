@@ -46,8 +46,8 @@ fn h30_a_missing_image_is_said_at_start_with_the_one_command() {
     home.engine_mode("image-missing");
     let mut daemon = home.start();
     let line = daemon.wait_line("no sandbox to run agents in");
-    assert!(line.contains("rust-claw-agent:latest") && line.contains("make image"), "{line}");
-    wait_for("the command in the status", || home.run(&["status"]).ok().contains("make image"));
+    assert!(line.contains("rust-claw-agent:latest") && line.contains("setup image"), "{line}");
+    wait_for("the command in the status", || home.run(&["status"]).ok().contains("setup image"));
     home.engine_mode("");
     daemon.wait_line("engine=docker ready");
     assert_eq!(Some(0), daemon.stop());
@@ -59,10 +59,10 @@ fn h33_an_old_runner_is_said_and_serves() {
     home.engine_mode("old-runner");
     let mut daemon = home.start();
     let line = daemon.wait_line("another agent runner");
-    assert!(line.contains("0.0.1") && line.contains("make image"), "{line}");
+    assert!(line.contains("0.0.1") && line.contains("setup image"), "{line}");
     assert_eq!("echo: hi\n", home.run(&["ask", "hi"]).ok());
     let told = home.run(&["status"]).ok();
-    assert!(told.contains("it is 0.0.1") && told.contains("make image"), "{told}");
+    assert!(told.contains("it is 0.0.1") && told.contains("setup image"), "{told}");
     assert_eq!(Some(0), daemon.stop());
 }
 

@@ -149,7 +149,7 @@ fn h26_h27_docker_containers_of_a_killed_daemon_are_removed_and_no_others() {
 #[test]
 fn h30_docker_without_the_image_names_the_command() {
     let home = Home::with(Kind::Docker).env("CONTAINER_IMAGE", "rust-claw-nobody-has-this:1");
-    home.run(&["ask", "hi"]).refused(75, &["rust-claw-nobody-has-this:1", "make image"]);
+    home.run(&["ask", "hi"]).refused(75, &["rust-claw-nobody-has-this:1", "setup image"]);
 }
 
 /// With no network and nothing but what the image brings, the runner is there, of our version, and

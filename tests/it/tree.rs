@@ -142,18 +142,26 @@ const BY_PATH: [&str; 8] = [
 
 /// Modules that touch files by path, each with what it touches. None of it can be written by a
 /// sandbox; all that can goes through `boundary`.
-const HOST_ONLY: [(&str, &str); 25] = [
+const HOST_ONLY: [(&str, &str); 33] = [
     ("backup.rs", "the file that a person names, data/copy-… and data/moving"),
     ("boundary.rs", "the one way into what a sandbox can write"),
     ("boundary/rejected.rs", "its errors"),
     ("boundary/walk.rs", "a part of it"),
     ("agent/mod.rs", "the runner beside our own program"),
+    ("cli/logs.rs", "the log of the program"),
     ("cli/mounts.rs", "a file that a person names"),
     ("cli/run.rs", "the log of the program"),
+    ("cli/service.rs", "the user's service manager's files"),
+    ("cli/setup.rs", "the runner beside our own program"),
     ("cli/tasks.rs", "a file that a person names"),
     ("config/dotenv.rs", "the file .env"),
     ("credentials/proxy.rs", "the folder of the proxy's socket"),
     ("credentials/upstream.rs", "the certificates of the host"),
+    ("doctor/host.rs", "the home itself, .env and store/"),
+    ("doctor/mod.rs", "the home itself and the database"),
+    ("doctor/model.rs", "the login of the Claude Code CLI on the host"),
+    ("doctor/sandbox.rs", "the home itself"),
+    ("doctor/service.rs", "the user's service manager's files"),
     ("doorbell.rs", "the bells in store/"),
     ("home.rs", "the home and the parents of the groups' folders"),
     ("home/lock.rs", "the lock in store/"),

@@ -146,15 +146,28 @@ impl Home {
             Command::new(rust_claw)
         };
         command.arg("--home").arg(self.path("home")).args(args);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.path("user")).env("USER", "tester");
-        command.env("LANG", "C.UTF-8").current_dir(self.folder.path());
+        self.surround(&mut command);
         if self.kind == Kind::Rootless {
             // Podman's images are in the user's own home.
             command.env("HOME", format!("/home/{}", part("CLAW_TEST_ROOTLESS_USER")));
         }
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs a line that a person would type.
+    pub(crate) fn shell(&self, line: &str, stdin: &str) -> Done {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]);
+        self.surround(&mut command);
+        run(command, stdin.as_bytes())
+    }
+
+    /// The environment of all that is started here.
+    fn surround(&self, command: &mut Command) {
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.path("user")).env("USER", "tester");
+        command.env("LANG", "C.UTF-8").current_dir(self.folder.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
     }
 
     /// Runs a command to its end.

@@ -21,6 +21,14 @@ pub(crate) struct Model {
 impl Model {
     /// Starts it and makes `home` use it, with the real Claude Code CLI.
     pub(crate) fn start(home: &mut Home) -> Model {
+        let model = Model::start_alone(home);
+        home.set("CLAUDE_CLI", &part("CLAW_TEST_CLAUDE"));
+        home.write_env(&format!("ANTHROPIC_API_KEY={KEY}\n"));
+        model
+    }
+
+    /// Starts it and tells `home` where it is.
+    pub(crate) fn start_alone(home: &mut Home) -> Model {
         let log = home.path("requests");
         let mut command = Command::new(program("fake-model-api"));
         command.args(["--key", KEY, "--log"]).arg(&log);
@@ -30,8 +38,6 @@ impl Model {
         let stdout = child.stdout.as_mut().expect("was asked for");
         BufReader::new(stdout).read_line(&mut url).expect("it says where it is");
         home.set("ANTHROPIC_BASE_URL", url.trim());
-        home.set("CLAUDE_CLI", &part("CLAW_TEST_CLAUDE"));
-        home.write_env(&format!("ANTHROPIC_API_KEY={KEY}\n"));
         Model { child, log }
     }
 

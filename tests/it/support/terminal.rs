@@ -23,11 +23,16 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Starts `command` at a terminal of 80 columns.
-    pub(crate) fn start(mut command: Command) -> Terminal {
+    pub(crate) fn start(command: Command) -> Terminal {
+        Terminal::start_at(command, 80, 24)
+    }
+
+    /// Starts `command` at a terminal of that size.
+    pub(crate) fn start_at(mut command: Command, ws_col: u16, ws_row: u16) -> Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&ours).expect("it is ours");
         unlockpt(&ours).expect("it is ours");
-        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&ours, size).expect("a size");
         let name = ptsname(&ours, Vec::new()).expect("it has a name");
         let flags = OFlags::RDWR | OFlags::NOCTTY;
@@ -59,11 +64,23 @@ impl Terminal {
 
     /// Waits until `text` is shown after all that was waited for before.
     pub(crate) fn expect(&mut self, text: &str) {
+        self.until(text);
+    }
+
+    /// Whether what is typed is shown.
+    pub(crate) fn is_echoing(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.keyboard).expect("it is a terminal");
+        modes.local_modes.contains(rustix::termios::LocalModes::ECHO)
+    }
+
+    /// All that is shown until `text`, after all that was waited for before.
+    pub(crate) fn until(&mut self, text: &str) -> String {
+        let mut all = String::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.shown.find(text) {
-                self.shown.drain(..at + text.len());
-                return;
+                all.extend(self.shown.drain(..at + text.len()));
+                return all;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.screen.recv_timeout(left) {

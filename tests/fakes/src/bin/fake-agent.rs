@@ -26,6 +26,8 @@
 //! | `fake:ignore-close` | from then on `_close` means nothing |
 //! | `fake:once` | ends after this turn |
 //!
+//! The script of a task decides here too whether the agent is woken.
+//!
 //! Paths are those inside a sandbox; `FAKE_IPC` and `FAKE_GROUP` replace them where there is none.
 
 use std::fs;
@@ -56,6 +58,16 @@ fn main() -> io::Result<ExitCode> {
         session: input.session_id.clone().unwrap_or_else(|| "fake-session".into()),
         ignores_close: false,
     };
+    if let Some(script) = &input.script {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]).current_dir(&agent.group);
+        if shell.output()?.stdout.ends_with(b"{\"wakeAgent\":false}\n") {
+            let skipped =
+                Output { skipped: Some(true), turn_end: Some(true), ..agent.answer(String::new()) };
+            agent.frame(Output { result: None, ..skipped })?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let folder = agent.ipc.join("input");
     let mut waiter = Waiter::new(&folder);
     if let Some(code) = agent.turn(&input.prompt, None)? {

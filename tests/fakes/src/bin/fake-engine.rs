@@ -9,7 +9,8 @@
 //! Modes: `not-ready`, `hang` (no command is answered), `image-missing`, `old-runner`, `deaf` (the
 //! container ignores SIGTERM), `client-deaf` (the client stays after its container ended),
 //! `kept` (no automatic removal), `unread` (the container never reads its standard input),
-//! `rm-fails-once`, `rm-fails`, `stop-fails`.
+//! `rm-fails-once`, `rm-fails`, `stop-fails`, `unshared` (the agent's files do not reach the host).
+//! `build` mends `image-missing` and `old-runner`, but not with `build-fails`.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -74,6 +75,14 @@ impl Engine {
             }
             ["image", "inspect", ..] if self.is("old-runner") => say("0.0.1"),
             ["image", "inspect", ..] => say(rust_claw_protocol::RUNNER_VERSION),
+            ["build", ..] if self.is("build-fails") => {
+                complain("ERROR: failed to solve");
+                Ok(ExitCode::from(1))
+            }
+            ["build", ..] => {
+                fs::write(self.path("mode"), "")?;
+                say("built")
+            }
             ["ps", ref options @ ..] => self.ps(options),
             ["stop", "-t", seconds, name] => self.stop(seconds, name),
             ["rm", "--force", name] => self.rm(name),
@@ -180,7 +189,10 @@ impl Engine {
         if let Some(ipc) = mounts.get("/workspace/ipc") {
             command.env("FAKE_IPC", ipc);
         }
-        if let Some(group) = mounts.get("/workspace/group") {
+        if self.is("unshared") {
+            fs::create_dir_all(self.path("unshared"))?;
+            command.env("FAKE_GROUP", self.path("unshared"));
+        } else if let Some(group) = mounts.get("/workspace/group") {
             command.env("FAKE_GROUP", group);
         }
         let mut agent = command.stdin(Stdio::piped()).spawn()?;

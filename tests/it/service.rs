@@ -1,0 +1,81 @@
+//! `install-service` and `uninstall-service`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{Home, program, run};
+
+fn home() -> Home {
+    let mut home = Home::new();
+    let bin = home.path("bin");
+    fs::create_dir(&bin).expect("a folder");
+    for name in ["systemctl", "loginctl"] {
+        symlink(program("fake-systemd"), bin.join(name)).expect("a link");
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    home.set("PATH", &format!("{}:{path}", bin.display()));
+    home.set("FAKE_SYSTEMD_STATE", &bin.display().to_string());
+    home
+}
+
+fn unit(home: &Home) -> PathBuf {
+    let folder = home.path("user/.config/systemd/user");
+    let mut found = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+    found.find(|path| path.is_file()).expect("a unit")
+}
+
+#[test]
+fn h76_installed_twice_is_installed_once_and_goes_without_a_trace() {
+    let home = home();
+    let told = home.run(&["install-service"]).ok();
+    assert!(told.contains("ExecStart=") && told.contains("to undo it"), "{told}");
+    let text = fs::read_to_string(unit(&home)).expect("a text");
+    assert!(text.contains(&format!("PATH={}:", home.path("bin").display())), "{text}");
+    let told = home.run(&["install-service"]).ok();
+    assert!(told.contains("is there as it has to be") && !told.contains("ExecStart"), "{told}");
+    let calls = fs::read_to_string(home.path("bin/calls")).expect("it was called");
+    assert!(calls.contains("loginctl enable-linger\n"), "{calls}");
+    assert!(calls.contains("systemctl --user daemon-reload\n"), "{calls}");
+    assert!(calls.contains("systemctl --user restart rust-claw-"), "{calls}");
+
+    home.run(&["uninstall-service"]).ok();
+    let folder = home.path("user/.config/systemd/user");
+    let left: Vec<_> = fs::read_dir(folder.join("default.target.wants"))
+        .expect("a folder")
+        .chain(fs::read_dir(&folder).expect("a folder"))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| !path.is_dir())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(home.run(&["uninstall-service"]).ok().contains("no service is installed"));
+}
+
+#[test]
+fn without_a_manager_that_answers_it_is_written_and_said() {
+    let home = home();
+    fs::write(home.path("bin/down"), "").expect("a file");
+    let told = home.run(&["install-service"]).ok();
+    assert!(told.contains("not done: systemctl --user daemon-reload (Failed to connect"), "{told}");
+    assert!(unit(&home).is_file());
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_said_before_anything_is_written() {
+    let home = home();
+    home.write_env("LOG_LEVEL=loud\n");
+    home.run(&["install-service"]).refused(78, &["LOG_LEVEL"]);
+    assert!(!home.path("user/.config/systemd").exists());
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let home = home();
+    home.run(&["install-service", "--no-start"]).ok();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--user", "--man=no"]).arg(unit(&home));
+    verify.env("XDG_RUNTIME_DIR", home.path("user"));
+    let done = run(verify, b"");
+    assert_eq!((Some(0), ""), (done.code, done.stderr.as_str()), "{done:?}");
+}
