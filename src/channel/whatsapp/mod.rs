@@ -1,0 +1,5 @@
+//! `WhatsApp`.
+
+mod content;
+mod identity;
+mod state;
