@@ -88,9 +88,11 @@ pub const LINK_STABLE_MIN: Duration = Duration::from_secs(30);
 pub const LINK_CONNECT_MAX: Duration = Duration::from_mins(3);
 /// Silence of the server after which it is taken for dead. Its answers to our pings come at least
 /// every 45 s: 15 s without a word, then up to 30 s until the next ping.
-pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(52);
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(50);
+/// For asking which version `WhatsApp` Web has today.
+pub const WHATSAPP_VERSION_MAX: Duration = Duration::from_secs(4);
 /// How often the link looks at the clocks, the silence and the network.
-pub const LINK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+pub const LINK_LOOK_INTERVAL: Duration = Duration::from_secs(4);
 /// After another program has connected as this device: two that fight reach nothing.
 pub const LINK_REPLACED_RETRY: Duration = Duration::from_mins(10);
 /// After the version was refused: it changes once in some weeks.
@@ -112,6 +114,13 @@ pub const LINK_CLOSE_MAX: Duration = Duration::from_secs(5);
 pub const WHATSAPP_FRESH_MAX: Duration = Duration::from_hours(24);
 /// From handing a message to the library to the server's acknowledgement.
 pub const WHATSAPP_ACK_MAX: Duration = Duration::from_secs(30);
+/// From handing a message to the library to its being written: it may ask the server for keys and
+/// devices first, and waits up to 75 s for each answer.
+pub const WHATSAPP_SEND_MAX: Duration = Duration::from_secs(90);
+/// After so many refusals of one message it is given up: what stands behind it waits.
+pub const WHATSAPP_NACKS_MAX: u32 = 30;
+/// News of messages on their way out; when there are more, a deadline tells the same later.
+pub const WHATSAPP_WORDS_MAX: usize = 256;
 /// Messages on their way to the server at a time, each of another chat.
 pub const WHATSAPP_IN_FLIGHT_MAX: usize = 8;
 /// Longest text in one message: what people still read as one. `WhatsApp` ends at 65,536
@@ -256,7 +265,7 @@ const _: () = {
     // A stop does not wait for the good-bye, but it should fit.
     assert!(LINK_CLOSE_MAX.as_secs() < STOP_GRACE.as_secs());
     // A frozen server is noticed within a minute.
-    assert!(LINK_SILENCE_MAX.as_secs() + LINK_LOOK_INTERVAL.as_secs() < 60);
+    assert!(LINK_SILENCE_MAX.as_secs() + 2 * LINK_LOOK_INTERVAL.as_secs() < 60);
     assert!(WHATSAPP_TEXT_BYTES_MAX <= MESSAGE_BYTES_MAX);
     // A run alone cannot take all connections.
     assert!(4 * PROXY_RUN_REQUESTS_MAX <= PROXY_CONNECTIONS_MAX);

@@ -65,7 +65,8 @@ fn unwrap(message: &wa::Message) -> Option<Unwrapped<'_>> {
             &message.lottie_sticker_message,
             &message.event_cover_image,
         ];
-        let wrapped = inside.into_iter().find_map(|wrapper| wrapper.as_option()?.message.as_option());
+        let wrapped =
+            inside.into_iter().find_map(|wrapper| wrapper.as_option()?.message.as_option());
         let sent = || message.device_sent_message.as_option()?.message.as_option();
         let edited = || message.protocol_message.as_option()?.edited_message.as_option();
         found = if let Some(message) = wrapped.or_else(sent) {
@@ -266,14 +267,8 @@ mod tests {
             wa::message::ReactionMessage { text: Some("👍".to_owned()), ..Default::default() };
         check(&wa::Message::default(), None);
         check(&text(" \n"), None);
-        check(
-            &wa::Message { protocol_message: Field::some(protocol), ..Default::default() },
-            None,
-        );
-        check(
-            &wa::Message { reaction_message: Field::some(reaction), ..Default::default() },
-            None,
-        );
+        check(&wa::Message { protocol_message: Field::some(protocol), ..Default::default() }, None);
+        check(&wa::Message { reaction_message: Field::some(reaction), ..Default::default() }, None);
     }
 
     #[test]
@@ -285,10 +280,8 @@ mod tests {
         let once =
             wa::Message { view_once_message_v2: wrapped(ephemeral.clone()), ..Default::default() };
         check(&once, Some("hi"));
-        let sent = wa::message::DeviceSentMessage {
-            message: Field::some(once),
-            ..Default::default()
-        };
+        let sent =
+            wa::message::DeviceSentMessage { message: Field::some(once), ..Default::default() };
         let sent = wa::Message { device_sent_message: Field::some(sent), ..Default::default() };
         check(&sent, Some("hi"));
         let edit = wa::message::ProtocolMessage {
@@ -351,10 +344,7 @@ mod tests {
             wa::Message { document_message: Field::some(document), ..Default::default() };
         let captioned =
             wa::Message { document_with_caption_message: wrapped(document), ..Default::default() };
-        check(
-            &captioned,
-            Some("[document, “plan.pdf”, application/pdf, 3 MiB, not shown here]"),
-        );
+        check(&captioned, Some("[document, “plan.pdf”, application/pdf, 3 MiB, not shown here]"));
         let place = wa::message::LocationMessage {
             name: Some("Home".to_owned()),
             degrees_latitude: Some(52.5),

@@ -32,7 +32,8 @@ impl Person {
     /// Whether `jid` is one of this person's, on whatever device.
     pub(super) fn is(&self, jid: &Jid) -> bool {
         let other = Person::of([jid]);
-        (other.pn.is_some() && other.pn == self.pn) || (other.lid.is_some() && other.lid == self.lid)
+        (other.pn.is_some() && other.pn == self.pn)
+            || (other.lid.is_some() && other.lid == self.lid)
     }
 
     /// The address by which the person is known here, and the other one.

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::ids::UnixMs;
 use crate::limits::{
-    CLOCK_JUMP_MIN, LINK_ATTEMPTS_MAX, LINK_BAN_MAX, LINK_BAN_UNTOLD, LINK_CONNECT_MAX, LINK_OUTDATED_RETRY,
-    LINK_REPLACED_RETRY, LINK_RETRY_FIRST, LINK_RETRY_MAX, LINK_STABLE_MIN,
+    CLOCK_JUMP_MIN, LINK_ATTEMPTS_MAX, LINK_BAN_MAX, LINK_BAN_UNTOLD, LINK_CONNECT_MAX,
+    LINK_OUTDATED_RETRY, LINK_REPLACED_RETRY, LINK_RETRY_FIRST, LINK_RETRY_MAX, LINK_STABLE_MIN,
 };
 
 /// Both clocks at one moment.
@@ -216,7 +216,9 @@ impl Machine {
         let mut todo = Vec::new();
         match name {
             // Told already, and as true as before: no attempt can succeed.
-            "needs-pairing" => machine.enter(now, State::NeedsPairing { reason: reason.to_owned() }),
+            "needs-pairing" => {
+                machine.enter(now, State::NeedsPairing { reason: reason.to_owned() })
+            }
             _ if is_paired => machine.connect(now, &mut todo),
             _ => {}
         }
@@ -231,9 +233,9 @@ impl Machine {
     /// When [`Event::Tick`] is wanted at the latest.
     pub(super) fn due(&self) -> Option<Duration> {
         match &self.state {
-            State::Backoff { until, .. } | State::Replaced { until } | State::Outdated { until } => {
-                Some(*until)
-            }
+            State::Backoff { until, .. }
+            | State::Replaced { until }
+            | State::Outdated { until } => Some(*until),
             State::Connecting if !self.is_pairing => Some(self.began + LINK_CONNECT_MAX),
             _ => None,
         }
@@ -371,7 +373,9 @@ impl Machine {
             self.awake(now, todo);
         }
         match self.state {
-            State::Backoff { until, .. } | State::Replaced { until } | State::Outdated { until }
+            State::Backoff { until, .. }
+            | State::Replaced { until }
+            | State::Outdated { until }
                 if until <= now.up =>
             {
                 self.connect(now, todo);

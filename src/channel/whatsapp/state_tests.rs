@@ -19,8 +19,14 @@ impl World {
     fn new(is_paired: bool, stored: &Value) -> World {
         let now = Now { up: Duration::ZERO, wall: START };
         let (machine, todo) = Machine::start(now, is_paired, stored);
-        let mut world =
-            World { machine, up: now.up, wall: now.wall, is_open: false, attempts: vec![], notices: 0 };
+        let mut world = World {
+            machine,
+            up: now.up,
+            wall: now.wall,
+            is_open: false,
+            attempts: vec![],
+            notices: 0,
+        };
         world.perform(&todo);
         world
     }
@@ -211,9 +217,10 @@ fn h62_ten_thousand_forced_ends_by_every_code() {
         world.tell(Event::Ended(End::Code(codes[usize::try_from(n).expect("small") % 10])));
     }
     world.mend();
-    let most = world.attempts.windows(LINK_ATTEMPTS_MAX + 1).filter(|w| {
-        w[LINK_ATTEMPTS_MAX] < w[0] + MINUTE
-    });
+    let most = world
+        .attempts
+        .windows(LINK_ATTEMPTS_MAX + 1)
+        .filter(|w| w[LINK_ATTEMPTS_MAX] < w[0] + MINUTE);
     assert_eq!(0, most.count());
 }
 
