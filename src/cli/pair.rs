@@ -121,13 +121,8 @@ impl ReconnectCommand {
     /// Nothing to connect; no daemon.
     pub(super) fn run(self, home: &Home) -> Result<(), Error> {
         let mut link = Link::open(home)?;
-        match link.state()?.as_deref() {
-            None | Some("unpaired" | "needs-pairing") => {
-                return Err(Error::Refused(
-                    "not linked to WhatsApp: `rust-claw pair` does".to_owned(),
-                ));
-            }
-            Some(_) => {}
+        if link.paired_as()?.is_none() {
+            return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
         }
         if home.holder()?.is_none() {
             return Err(Error::Refused(
@@ -232,16 +227,13 @@ impl Link<'_> {
         Ok(self.parsed()?["state"].as_str().map(str::to_owned))
     }
 
-    /// Who we are linked as, if we are, to be put after "linked".
+    /// Who we are linked as, if we are, to be put after "linked". The link itself knows better, and
+    /// refuses then too.
     fn paired_as(&self) -> Result<Option<String>, Error> {
         let state = self.parsed()?;
-        let as_number = state["number"].as_str().map(|number| format!(" as +{number}"));
-        Ok(match state["state"].as_str() {
-            None | Some("unpaired" | "needs-pairing") => None,
-            // A pairing that somebody gave up a moment ago.
-            Some("connecting" | "backoff") if as_number.is_none() => None,
-            Some(_) => Some(out::harmless(&as_number.unwrap_or_default())),
-        })
+        let is_paired = !matches!(state["state"].as_str(), Some("unpaired" | "needs-pairing"));
+        let number = state["number"].as_str().filter(|_| is_paired);
+        Ok(number.map(|number| format!(" as +{}", out::harmless(number))))
     }
 
     fn wait(&self, is_there: impl Fn(&str) -> bool) -> Result<bool, Error> {
@@ -292,7 +284,14 @@ impl Dialogue {
                 step => self.show(step.unwrap_or(Step::Waiting), &link.parsed()?)?,
             }
             if stop.try_recv().is_ok() {
-                return Err(Error::Refused("given up; nothing was linked".to_owned()));
+                return Err(Error::Refused(
+                    if self.step == Some(Step::Syncing) {
+                        "given up; the phone has linked it: `rust-claw status` shows how far it is"
+                    } else {
+                        "given up; nothing was linked"
+                    }
+                    .to_owned(),
+                ));
             }
             if deadline <= Instant::now() && self.step != Some(Step::Syncing) {
                 return Err(Error::TryAgain(format!(
@@ -327,7 +326,10 @@ impl Dialogue {
                 })?;
                 let mut frame = vec![HOW_TO_SCAN.to_owned()];
                 frame.extend(code.iter().map(|line| self.screen.contrast(line)));
-                frame.push(format!("valid for {} s; the next follows by itself", seconds(*valid_until_ms)));
+                frame.push(format!(
+                    "valid for {} s; the next follows by itself",
+                    seconds(*valid_until_ms)
+                ));
                 frame
             }
             Step::Code { code, valid_until_ms } => vec![
@@ -357,7 +359,8 @@ const HOW_TO_TYPE: &str = "On the phone: WhatsApp > Settings > Linked devices > 
                            Link with phone number instead; type";
 
 fn done(number: &str, name: &str, is_attached: bool) -> Result<(), Error> {
-    out::line(&format!("linked as +{} ({})", out::harmless(number), out::harmless(name)))?;
+    let name = if name.is_empty() { String::new() } else { format!(" ({})", out::harmless(name)) };
+    out::line(&format!("linked as +{}{name}", out::harmless(number)))?;
     if is_attached {
         out::line("What you write to yourself on the phone now reaches the group main.")?;
     }
@@ -377,11 +380,7 @@ impl Screen {
         let stdout = std::io::stdout();
         let size = rustix::termios::tcgetwinsize(&stdout).ok();
         let rows = size.map(|size| usize::from(size.ws_row)).filter(|rows| LINES_AROUND < *rows);
-        Screen {
-            is_terminal: stdout.is_terminal(),
-            rows: rows.unwrap_or(ROWS),
-            drawn: Vec::new(),
-        }
+        Screen { is_terminal: stdout.is_terminal(), rows: rows.unwrap_or(ROWS), drawn: Vec::new() }
     }
 
     /// White on black, whatever the theme.
@@ -422,9 +421,8 @@ impl Picture {
     /// The file exists, or cannot be made.
     fn new(path: PathBuf) -> Result<Picture, Error> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let refused = |error| {
-            Error::Refused(format!("cannot make `{}`: {error}", out::path(&path)))
-        };
+        let refused =
+            |error| Error::Refused(format!("cannot make `{}`: {error}", out::path(&path)));
         made.map_err(refused)?;
         Ok(Picture { path })
     }
@@ -433,12 +431,8 @@ impl Picture {
         let Some(file) = qr::picture(code) else { return Ok(()) };
         // Whole or not at all: a viewer may look at any time.
         let beside = beside(&self.path);
-        let mut new = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut new =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         new.write_all(&file)?;
         Ok(fs::rename(&beside, &self.path)?)
     }

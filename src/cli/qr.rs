@@ -128,7 +128,8 @@ mod tests {
         let mut seen = Vec::new();
         for line in lines {
             for down in 0..height {
-                let part = |of: char| (0..wide).map(move |right| cells(of) >> (2 * down + right) & 1 == 1);
+                let part =
+                    |of: char| (0..wide).map(move |right| cells(of) >> (2 * down + right) & 1 == 1);
                 seen.push(line.chars().flat_map(part).collect());
             }
         }

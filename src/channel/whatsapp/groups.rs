@@ -112,8 +112,10 @@ pub(super) fn renamed(update: &GroupUpdate) -> Option<(ChatJid, String)> {
 
 /// A name on one line and of a sensible length: members choose it.
 fn name(subject: &str) -> Option<String> {
-    let words: Vec<&str> =
-        subject.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = subject
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect();
     let name: String = words.join(" ").chars().take(GROUP_NAME_CHARS_MAX).collect();
     (!name.is_empty()).then_some(name)
 }
@@ -153,8 +155,12 @@ mod tests {
         sync.interrupt();
         assert!(!due(&mut sync, &store, GROUPS_SYNC_INTERVAL + GROUPS_SYNC_PAUSE));
         assert!(due(&mut sync, &store, GROUPS_SYNC_INTERVAL + GROUPS_SYNC_RETRY));
-        let names: Vec<_> =
-            store.all_chats().expect("read").into_iter().map(|chat| (chat.jid, chat.name)).collect();
+        let names: Vec<_> = store
+            .all_chats()
+            .expect("read")
+            .into_iter()
+            .map(|chat| (chat.jid, chat.name))
+            .collect();
         assert_eq!(vec![(family, Some("Family".to_owned()))], names);
     }
 

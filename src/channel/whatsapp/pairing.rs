@@ -3,6 +3,8 @@
 //! something new, so it works from any process, whether or not the daemon ran before.
 
 use serde::{Deserialize, Serialize};
+use wacore::types::events::Event;
+use whatsapp_rust::pair_code::PairCodeOptions;
 
 use crate::ids::UnixMs;
 use crate::store::{self, Store};
@@ -129,9 +131,70 @@ impl Step {
     }
 }
 
+/// A pairing that somebody asked for, on the side of the link.
+#[derive(Debug)]
+pub(super) struct Pairing {
+    /// Whom the steps are for.
+    pub(super) asked_at: UnixMs,
+    phone: Option<String>,
+    is_code_asked_for: bool,
+    code_until: Option<UnixMs>,
+}
+
+impl Pairing {
+    pub(super) fn new(phone: Option<String>, asked_at: UnixMs) -> Pairing {
+        Pairing { asked_at, phone, is_code_asked_for: false, code_until: None }
+    }
+
+    /// What an event of the library's means to who asked.
+    pub(super) fn heard(&mut self, event: &Event, now: UnixMs) -> Option<Step> {
+        let until = |valid| now.plus(valid);
+        let failed = |error: &str| Some(Step::Failed { error: error.to_owned() });
+        match event {
+            Event::PairingQrCode(told) if self.phone.is_none() => {
+                Some(Step::Qr { qr: told.code.clone(), valid_until_ms: until(told.timeout).0 })
+            }
+            Event::PairingCode(told) => {
+                self.code_until = Some(until(told.timeout));
+                let valid_until_ms = until(told.timeout).0;
+                Some(Step::Code { code: told.code.clone(), valid_until_ms })
+            }
+            Event::PairingCodeRefresh(_) => Some(Step::Expired),
+            Event::PairingCodeError(told) => {
+                failed(&format!("WhatsApp gives no code for this number now: {}", told.error))
+            }
+            Event::PairSuccess(_) => {
+                self.code_until = None;
+                Some(Step::Syncing)
+            }
+            Event::PairError(told) => failed(&told.error),
+            Event::QrScannedWithoutMultidevice(_) => {
+                failed("the phone does not allow linked devices: update WhatsApp on it")
+            }
+            _ => None,
+        }
+    }
+
+    /// What to ask the library for, once, when the server has begun a pairing: it tells of its QR
+    /// codes whether or not they are wanted.
+    pub(super) fn code_to_ask_for(&mut self, event: &Event) -> Option<PairCodeOptions> {
+        let phone_number = self.phone.clone()?;
+        let is_begun = matches!(event, Event::PairingQrCode(_)) && !self.is_code_asked_for;
+        self.is_code_asked_for |= is_begun;
+        is_begun.then(|| PairCodeOptions { phone_number, ..PairCodeOptions::default() })
+    }
+
+    /// Whether a code was shown that nobody has typed in time.
+    pub(super) fn is_expired(&self, now: UnixMs) -> bool {
+        self.code_until.is_some_and(|until| until <= now)
+    }
+}
+
 /// Why something is no phone number that a code can be asked for.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no phone number: {problem}; write it with the country code, like +49 170 1234567")]
+#[error(
+    "`{text}` is no phone number: {problem}; write it with the country code, like +49 170 1234567"
+)]
 pub(crate) struct NoNumber {
     text: String,
     problem: &'static str,
@@ -193,7 +256,10 @@ mod tests {
     #[test]
     fn h68_what_cannot_be_a_number_is_refused_with_the_reason() {
         check("0170 1234567", Err("it begins with a 0, so the country is missing"));
-        check("+49 (0)170 1234567", Err("the 0 in brackets is not dialled from abroad, so leave it out"));
+        check(
+            "+49 (0)170 1234567",
+            Err("the 0 in brackets is not dialled from abroad, so leave it out"),
+        );
         check("-491701234567", Err("it begins with a minus"));
         check("+49170123456x", Err("it has characters other than digits"));
         check("49170+1234567", Err("it has characters other than digits"));

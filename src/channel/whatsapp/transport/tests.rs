@@ -155,8 +155,10 @@ fn no_connection_is_told_with_the_reason() {
 
 /// A server certificate that the authority of `tests/data/tls` signed for 127.0.0.1.
 fn serve_tls(mut socket: TcpStream) {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../../../tests/data/tls/server.pem"));
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../../../tests/data/tls/server.key"));
+    let certificate =
+        CertificateDer::from_pem_slice(include_bytes!("../../../../tests/data/tls/server.pem"));
+    let key =
+        PrivateKeyDer::from_pem_slice(include_bytes!("../../../../tests/data/tls/server.key"));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -194,10 +196,7 @@ fn a_certificate_that_nobody_we_trust_signed_is_refused() {
     let (made, ends) = connect("wss", None, serve_tls);
     assert!(made.is_err());
     let end = ends.recv_timeout(PATIENCE).expect("told");
-    assert!(
-        matches!(&end, End::NotConnected { why } if why.contains("UnknownIssuer")),
-        "{end:?}"
-    );
+    assert!(matches!(&end, End::NotConnected { why } if why.contains("UnknownIssuer")), "{end:?}");
 }
 
 #[test]
