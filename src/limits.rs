@@ -163,6 +163,27 @@ pub const SEARCH_STEPS_MAX: usize = 10;
 /// Messages that a search makes searchable first, if they are not yet.
 pub const SEARCH_CATCH_UP_MAX: usize = 20_000;
 
+/// Threads for what blocks in the WhatsApp library: a connect, the making of keys. Few at a time,
+/// and rare.
+pub const WHATSAPP_BLOCKING_THREADS_MAX: usize = 4;
+/// From the start of a connect to WhatsApp to the end of its handshake, each; the library itself
+/// gives up after 20 s.
+pub const WHATSAPP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Of that, for one of a name's addresses: the others may answer where it does not.
+pub const WHATSAPP_ADDRESS_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long WhatsApp's server may leave what we send untaken.
+pub const WHATSAPP_WRITE_MAX: Duration = Duration::from_secs(15);
+/// Of one read from the connection, and of the websocket's buffer, which is allocated whole.
+pub const WHATSAPP_READ_BYTES: usize = 16 * 1024;
+/// Size of a websocket message. A frame of the protocol ends at 16 MiB: its length has 3 bytes.
+pub const WHATSAPP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Websocket messages that wait for the library; a full channel holds the server back.
+pub const WHATSAPP_EVENTS_MAX: usize = 16;
+/// Body of an answer over HTTP, which is in memory as a whole: a part of the history is some MB.
+pub const WHATSAPP_HTTP_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A request over HTTP, from its name to its last byte.
+pub const WHATSAPP_HTTP_MAX: Duration = Duration::from_mins(2);
+
 /// How long a statement waits for another process's transaction.
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
 
@@ -179,5 +200,6 @@ const _: () = {
     assert!(IPC_REQUEST_BYTES_MAX < QUARANTINE_BYTES_MAX);
     assert!(IPC_ROUND_MAX <= IPC_BURST_MAX as usize);
     assert!(ENGINE_PROBE_MAX.as_secs() <= ENGINE_COMMAND_MAX.as_secs());
+    assert!(WHATSAPP_ADDRESS_WAIT_MAX.as_secs() <= WHATSAPP_CONNECT_MAX.as_secs());
     assert!(ENGINE_RETRY_FIRST.as_secs() <= ENGINE_RETRY_MAX.as_secs());
 };

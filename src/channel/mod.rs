@@ -4,6 +4,9 @@
 //!
 //! The terminal is no channel of this kind: `chat` and `ask` read the outbox themselves.
 
+#[cfg(feature = "whatsapp")]
+pub mod whatsapp;
+
 use std::time::Duration;
 
 use crate::doorbell::Doorbell;
