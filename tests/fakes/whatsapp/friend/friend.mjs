@@ -96,7 +96,9 @@ function inner(message) {
 function describe(message) {
   const { key } = message
   const content = inner(message.message)
-  const kind = Object.keys(content).find(name => name.endsWith('essage') || name === 'conversation')
+  const kinds = Object.keys(content).filter(name => content[name] != null)
+  const kind = kinds.find(name =>
+    name === 'conversation' || (name.endsWith('Message') && name !== 'senderKeyDistributionMessage'))
   const context = content[kind]?.contextInfo
   const edited = content.protocolMessage?.editedMessage
   return {
