@@ -34,6 +34,7 @@
 
 pub mod agent;
 pub mod boundary;
+mod bucket;
 pub mod channel;
 pub mod cli;
 pub mod config;

@@ -68,6 +68,11 @@ impl Endpoint {
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Endpoint { uri, host, port, is_tls })
     }
+
+    /// Whether it is not on this machine.
+    pub(super) fn is_far(&self) -> bool {
+        !is_loopback(&self.host)
+    }
 }
 
 /// Whether a host of an address is this machine. A number only: a name leads where others say.

@@ -170,6 +170,7 @@ impl Bed {
             chat: chat.clone(),
             id: format!("m{}", self.message_count),
             sender: "someone".to_owned(),
+            sender_alt: None,
             sender_name: "Someone".to_owned(),
             text: text.to_owned(),
             sent_at: UnixMs::now(),

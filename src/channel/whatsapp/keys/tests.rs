@@ -4,8 +4,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use wacore::store::traits::{
     Backend, DeviceInfo, DeviceListRecord, DeviceStore, LidPnMappingEntry, MsgSecretEntry,
-    MsgSecretStore, PendingInboundKey, PendingInboundRow, ProtocolStore, SignalStore,
-    TcTokenEntry,
+    MsgSecretStore, PendingInboundKey, PendingInboundRow, ProtocolStore, SignalStore, TcTokenEntry,
 };
 
 use super::super::runtime::block_on;
@@ -77,7 +76,10 @@ fn what_the_library_gives_comes_back_and_goes_when_it_says_so() {
     assert_eq!(300, ok!(keys.get_max_prekey_id()));
     ok!(keys.remove_prekey(256));
     ok!(keys.mark_prekeys_uploaded(&[1, 256]));
-    assert_eq!([made[0].clone(), made[2].clone()], ok!(keys.load_prekeys_batch(&[1, 256, 300]))[..]);
+    assert_eq!(
+        [made[0].clone(), made[2].clone()],
+        ok!(keys.load_prekeys_batch(&[1, 256, 300]))[..]
+    );
 
     ok!(keys.store_signed_prekey(2, b"y"));
     ok!(keys.store_signed_prekey(1, b"x"));
