@@ -6,12 +6,15 @@
 
 mod bed;
 mod load;
+mod phone;
+mod soak;
 mod storing;
 mod table;
 mod tasks;
 mod tools;
 mod turns;
 mod wall;
+mod whatsapp;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -30,7 +33,11 @@ struct Arguments {
     #[argh(switch)]
     quick: bool,
 
-    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall; all, if none is named
+    /// no table: WhatsApp with drops and restarts, for so many seconds
+    #[argh(option, arg_name = "seconds")]
+    soak: Option<u64>,
+
+    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall, whatsapp; all, if none is named
     #[argh(positional)]
     parts: Vec<String>,
 }
@@ -61,7 +68,7 @@ impl Extent {
 /// A part of the table.
 type Part = (&'static str, fn(Extent) -> Outcome<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("turns", turns::measure),
     ("storing", storing::measure),
     ("idle", load::idle),
@@ -75,6 +82,7 @@ const PARTS: [Part; 8] = [
         wall::bwrap(extent)?;
         wall::size()
     }),
+    ("whatsapp", whatsapp::measure),
 ];
 
 fn main() -> ExitCode {
@@ -90,6 +98,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<()> {
     build()?;
+    if let Some(seconds) = arguments.soak {
+        return soak::run(Duration::from_secs(seconds));
+    }
     let extent = Extent { quick: arguments.quick };
     table::head("what")?;
     for (name, measure) in PARTS {
@@ -100,12 +111,14 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     Ok(())
 }
 
-/// Builds the programs that are measured, as `make` does.
+/// Builds the programs that are measured, as `make` does; without optimisation where this one has
+/// none, for who works on the measurement.
 fn build() -> Outcome<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let packages = ["rust-claw", "rust-claw-agent-runner", "rust-claw-bench"];
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--bins"])
+        .args(["build", "--locked", "--bins"])
+        .args(if cfg!(debug_assertions) { None } else { Some("--release") })
         .args(packages.iter().flat_map(|package| ["--package", *package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
