@@ -11,6 +11,10 @@ IMAGE_FLAGS  ?=
 
 # More arguments for the tests: make test ARGS='queue::'
 ARGS ?=
+# Whether the tests also try the program as it is shipped, which takes minutes to build: WITH_RELEASE=1.
+WITH_RELEASE ?= $(if $(filter true,$(CI)),1,0)
+# How long `make soak` talks; the line drops as often in an hour as it may in a day.
+SOAK_SECONDS ?= 3600
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -35,7 +39,7 @@ endif
 # as it does below PREFIX. The folder is also the whole build context of the image.
 RUNNER := $(TARGET)/lib/rust-claw/claw-agent-runner
 
-.PHONY: help run install test check bench image clean program runner
+.PHONY: help run install test check bench soak image clean program runner
 
 help:
 	@echo 'make run      build, then chat with the assistant'
@@ -44,6 +48,7 @@ help:
 	@echo 'make test     get what the tests need (tests/setup.sh), build, run all tests; ARGS=name'
 	@echo 'make check    formatting, lints, documentation'
 	@echo 'make bench    measure speed and size'
+	@echo 'make soak     an hour of WhatsApp with drops, restarts and power cuts; SOAK_SECONDS=600'
 	@echo 'make clean    remove all that was built'
 
 program:
@@ -104,14 +109,21 @@ check:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked --workspace --document-private-items
 
+# The tests of a package build its own programs, and these two with the tests' features.
+BUILT_WITH_TESTS := rust-claw rust-claw-bench
+
 # The image has to hold the runner of this tree; tests/setup.sh builds both. Tests that need a part
 # which is not on this machine are told by the part's word in their names.
 test:
 	@tests/setup.sh
-	$(CARGO) build --locked --workspace --bins
+	@if [ '$(WITH_RELEASE)' = 1 ]; then $(MAKE) --no-print-directory program; fi
+	$(CARGO) build --locked --workspace --bins $(BUILT_WITH_TESTS:%=--exclude %)
 	@. '$(TARGET)/test-tools/env.sh'; \
-	filter='all()'; skip=''; \
-	for part in $$CLAW_TEST_MISSING; do \
+	filter='all()'; skip=''; missing="$$CLAW_TEST_MISSING"; \
+	if [ '$(WITH_RELEASE)' = 1 ]; then \
+	  export CLAW_TEST_RELEASE='$(abspath $(TARGET))/release/rust-claw'; \
+	else missing="$$missing release"; fi; \
+	for part in $$missing; do \
 	  filter="$$filter and not test($$part)"; skip="$$skip --skip $$part"; \
 	  echo "make test: LEFT OUT: every test with '$$part' in its name" >&2; \
 	done; \
@@ -121,8 +133,15 @@ test:
 	  $(CARGO) test --locked --workspace --no-fail-fast $(ARGS) -- $$skip; \
 	fi
 
+# With Baileys, which tests/setup.sh gets, WhatsApp is measured too.
 bench: runner
-	$(CARGO) run --release --locked --package rust-claw-bench
+	@if [ -e '$(TARGET)/test-tools/env.sh' ]; then . '$(TARGET)/test-tools/env.sh'; fi; \
+	  $(CARGO) run --release --locked --package rust-claw-bench
+
+soak: runner
+	@tests/setup.sh
+	@. '$(TARGET)/test-tools/env.sh'; \
+	  $(CARGO) run --release --locked --package rust-claw-bench -- --soak '$(SOAK_SECONDS)'
 
 clean:
 	$(CARGO) clean

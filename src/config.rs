@@ -102,6 +102,10 @@ pub struct Settings {
     pub claude_cli: Option<PathBuf>,
     /// `RUNNER`.
     pub runner: Option<PathBuf>,
+    /// `WHATSAPP_VERSION`.
+    pub whatsapp_version: Option<(u32, u32, u32)>,
+    /// `WHATSAPP_URL`.
+    pub whatsapp_url: String,
 }
 
 /// Why the settings cannot be used.
@@ -224,6 +228,8 @@ impl Settings {
             container_cli: from.want("CONTAINER_CLI", absolute_path)?,
             claude_cli: from.want("CLAUDE_CLI", absolute_path)?,
             runner: from.want("RUNNER", absolute_path)?,
+            whatsapp_version: from.want("WHATSAPP_VERSION", version)?,
+            whatsapp_url: from.need("WHATSAPP_URL", socket_address)?,
         })
     }
 
@@ -358,6 +364,21 @@ fn address(text: &str) -> Result<String, &'static str> {
         return Err("is no such address");
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn version(text: &str) -> Result<(u32, u32, u32), &'static str> {
+    let mut numbers = text.split('.').map(str::parse);
+    match (numbers.next(), numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(second)), Some(Ok(third)), None) => Ok((first, second, third)),
+        _ => Err("is no such version"),
+    }
+}
+
+/// Which hosts may be reached is checked where the connection is made.
+fn socket_address(text: &str) -> Result<String, &'static str> {
+    let host = text.strip_prefix("wss://").or_else(|| text.strip_prefix("ws://"));
+    let fits = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+    if host.is_some_and(fits) { Ok(text.to_owned()) } else { Err("is no such address") }
 }
 
 fn image(text: &str) -> Result<String, &'static str> {

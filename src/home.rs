@@ -188,6 +188,11 @@ impl Home {
         self.root.join("store/messages.db")
     }
 
+    /// `WhatsApp`'s device, keys and sessions.
+    pub fn whatsapp_database(&self) -> PathBuf {
+        self.root.join("store/whatsapp.db")
+    }
+
     /// The FIFOs of [`crate::doorbell`].
     pub fn bells(&self) -> PathBuf {
         self.root.join("store/bells")

@@ -35,6 +35,7 @@
 pub mod agent;
 pub mod backup;
 pub mod boundary;
+mod bucket;
 pub mod channel;
 pub mod cli;
 pub mod config;

@@ -76,6 +76,77 @@ pub const DELIVERY_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts at a delivery.
 pub const DELIVERY_RETRY_MAX: Duration = Duration::from_mins(5);
 
+/// First pause after a connection to `WhatsApp` failed; doubles, and has a random part.
+pub const LINK_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause between two attempts to connect to `WhatsApp`.
+pub const LINK_RETRY_MAX: Duration = Duration::from_mins(5);
+/// Attempts to connect to `WhatsApp` a minute, whatever asks for them.
+pub const LINK_ATTEMPTS_MAX: usize = 10;
+/// A connection that lasted so long resets the pauses. Source: `resetDelay` of `WhatsApp` Web.
+pub const LINK_STABLE_MIN: Duration = Duration::from_secs(30);
+/// From the beginning of an attempt until all that was said meanwhile has come.
+pub const LINK_CONNECT_MAX: Duration = Duration::from_mins(3);
+/// Silence of the server after which it is taken for dead. Its answers to our pings come at least
+/// every 45 s: 15 s without a word, then up to 30 s until the next ping.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(50);
+/// For asking which version `WhatsApp` Web has today.
+pub const WHATSAPP_VERSION_MAX: Duration = Duration::from_secs(4);
+/// How often the link looks at the clocks, the silence and the network.
+pub const LINK_LOOK_INTERVAL: Duration = Duration::from_secs(4);
+/// After another program has connected as this device: two that fight reach nothing.
+pub const LINK_REPLACED_RETRY: Duration = Duration::from_mins(10);
+/// After the version was refused: it changes once in some weeks.
+pub const LINK_OUTDATED_RETRY: Duration = Duration::from_hours(1);
+/// How long a ban is taken to last where the server does not tell.
+pub const LINK_BAN_UNTOLD: Duration = Duration::from_hours(6);
+/// Longest ban that is believed without asking again.
+pub const LINK_BAN_MAX: Duration = Duration::from_hours(30 * 24);
+/// The clocks part by more than this: the machine has slept, or its clock was set.
+pub const CLOCK_JUMP_MIN: Duration = Duration::from_mins(1);
+/// Events of the protocol library on their way to the link; further ones are dropped, since the
+/// library must never wait for us. Messages do not come this way.
+pub const LINK_EVENTS_MAX: usize = 1024;
+/// First pause before a link that panicked is made again; doubles up to [`LINK_RETRY_MAX`].
+pub const LINK_RESTART_FIRST: Duration = Duration::from_secs(5);
+/// For saying good-bye to the server at a stop: signatures and sessions are written meanwhile.
+pub const LINK_CLOSE_MAX: Duration = Duration::from_secs(5);
+/// A message that came while we were away is answered if it is younger; else it is context.
+pub const WHATSAPP_FRESH_MAX: Duration = Duration::from_hours(24);
+/// From handing a message to the library to the server's acknowledgement.
+pub const WHATSAPP_ACK_MAX: Duration = Duration::from_secs(30);
+/// From handing a message to the library to its being written: it may ask the server for keys and
+/// devices first, and waits up to 75 s for each answer.
+pub const WHATSAPP_SEND_MAX: Duration = Duration::from_secs(90);
+/// After so many refusals of one message it is given up: what stands behind it waits.
+pub const WHATSAPP_NACKS_MAX: u32 = 30;
+/// News of messages on their way out; when there are more, a deadline tells the same later.
+pub const WHATSAPP_WORDS_MAX: usize = 256;
+/// Messages on their way to the server at a time, each of another chat.
+pub const WHATSAPP_IN_FLIGHT_MAX: usize = 8;
+/// Longest text in one message: what people still read as one. `WhatsApp` ends at 65,536
+/// characters, its API for businesses at 4096.
+pub const WHATSAPP_TEXT_BYTES_MAX: usize = 4000;
+/// Messages to one chat that may go out at once; an answer has one to three parts.
+pub const WHATSAPP_CHAT_BURST_MAX: u32 = 10;
+/// After that, seconds per message to one chat. A person who types fast needs as long; the API
+/// for businesses allows one in six seconds to the same person, over time.
+pub const WHATSAPP_CHAT_PAUSE_SECONDS: u32 = 3;
+/// Messages to all chats that may go out at once. Source: none; accounts were banned for bursts to
+/// many chats, and nobody writes to thirty at once.
+pub const WHATSAPP_ALL_BURST_MAX: u32 = 30;
+/// After that, seconds per message to whatever chat.
+pub const WHATSAPP_ALL_PAUSE_SECONDS: u32 = 1;
+/// How often "typing" is said again: phones show it for 25 s.
+pub const TYPING_REFRESH: Duration = Duration::from_secs(10);
+/// Wrappers around a message (disappearing, view once, edited, …) that are opened.
+pub const WHATSAPP_WRAPPERS_MAX: usize = 8;
+/// Of a message that is replied to, what the reply carries along, in characters.
+pub const WHATSAPP_QUOTE_CHARS_MAX: usize = 500;
+/// Of the name of a document, a place or a poll's option, what is shown, in characters.
+pub const WHATSAPP_NOTE_CHARS_MAX: usize = 100;
+/// Of the history that a phone sends after pairing, messages per registered chat.
+pub const WHATSAPP_HISTORY_MAX: usize = 500;
+
 /// Connections to the credential proxy at a time, each with a thread; further ones wait.
 pub const PROXY_CONNECTIONS_MAX: usize = 64;
 /// Requests of one run at a time: the Claude Code CLI runs up to ten sub-agents side by side.
@@ -178,6 +249,37 @@ pub const RETENTION_FILES_MAX: usize = 10_000;
 pub const RETENTION_STEP_MAX: usize = 250;
 /// How long one turn goes on; the next comes a minute later.
 pub const RETENTION_TURN_MAX: Duration = Duration::from_secs(2);
+/// Threads for what blocks in the WhatsApp library: a connect, the making of keys. Few at a time,
+/// and rare.
+pub const WHATSAPP_BLOCKING_THREADS_MAX: usize = 4;
+/// From the start of a connect to WhatsApp to the end of its handshake, each; the library itself
+/// gives up after 20 s.
+pub const WHATSAPP_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// Of that, for one of a name's addresses: the others may answer where it does not.
+pub const WHATSAPP_ADDRESS_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long WhatsApp's server may leave what we send untaken.
+pub const WHATSAPP_WRITE_MAX: Duration = Duration::from_secs(15);
+/// Of one read from the connection, and of the websocket's buffer, which is allocated whole.
+pub const WHATSAPP_READ_BYTES: usize = 16 * 1024;
+/// Size of a websocket message. A frame of the protocol ends at 16 MiB: its length has 3 bytes.
+pub const WHATSAPP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Websocket messages that wait for the library; a full channel holds the server back.
+pub const WHATSAPP_EVENTS_MAX: usize = 16;
+/// Body of an answer over HTTP, which is in memory as a whole: a part of the history is some MB.
+pub const WHATSAPP_HTTP_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A request over HTTP, from its name to its last byte.
+pub const WHATSAPP_HTTP_MAX: Duration = Duration::from_mins(2);
+
+/// How often `WhatsApp` is asked what the groups are called.
+pub const GROUPS_SYNC_INTERVAL: Duration = Duration::from_hours(24);
+/// After it did not answer.
+pub const GROUPS_SYNC_RETRY: Duration = Duration::from_mins(5);
+/// Between two such questions, whoever wants to know.
+pub const GROUPS_SYNC_PAUSE: Duration = Duration::from_secs(5);
+/// Groups of one account that are noted.
+pub const GROUPS_MAX: usize = 10_000;
+/// Characters of a group's name. `WhatsApp` allows 100.
+pub const GROUP_NAME_CHARS_MAX: usize = 100;
 
 /// How long a statement waits for another process's transaction.
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
@@ -186,6 +288,11 @@ const _: () = {
     assert!(STOP_GRACE.as_secs() + 2 * KILL_GRACE.as_secs() < SERVICE_STOP_MAX.as_secs());
     // Every run can report its end even if nobody reads meanwhile.
     assert!(CONCURRENT_RUNS_MAX < DISPATCH_EVENTS_MAX);
+    // A stop does not wait for the good-bye, but it should fit.
+    assert!(LINK_CLOSE_MAX.as_secs() < STOP_GRACE.as_secs());
+    // A frozen server is noticed within a minute.
+    assert!(LINK_SILENCE_MAX.as_secs() + 2 * LINK_LOOK_INTERVAL.as_secs() < 60);
+    assert!(WHATSAPP_TEXT_BYTES_MAX <= MESSAGE_BYTES_MAX);
     // A run alone cannot take all connections.
     assert!(4 * PROXY_RUN_REQUESTS_MAX <= PROXY_CONNECTIONS_MAX);
     assert!(PROXY_LINGER_MAX.as_secs() + MODEL_CONNECT_MAX.as_secs() < SERVICE_STOP_MAX.as_secs());
@@ -195,5 +302,6 @@ const _: () = {
     assert!(IPC_REQUEST_BYTES_MAX < QUARANTINE_BYTES_MAX);
     assert!(IPC_ROUND_MAX <= IPC_BURST_MAX as usize);
     assert!(ENGINE_PROBE_MAX.as_secs() <= ENGINE_COMMAND_MAX.as_secs());
+    assert!(WHATSAPP_ADDRESS_WAIT_MAX.as_secs() <= WHATSAPP_CONNECT_MAX.as_secs());
     assert!(ENGINE_RETRY_FIRST.as_secs() <= ENGINE_RETRY_MAX.as_secs());
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes this machine ready for `make test`: the container engines, bubblewrap, Node, the Claude Code
-# CLI, the agent image in every engine, and a plain user for what must not need root.
+# CLI, a second WhatsApp client, the agent image in every engine, the sources of every dependency,
+# and a plain user for what must not need root.
 #
 # What is missing is installed where that is ours to do: as root on Debian and its relatives, or
 # through sudo when CI=true. Elsewhere it is left out, loudly, with the command that gets it; the
@@ -239,6 +240,28 @@ install_mcp() {
   fi
 }
 
+# ---- A client of WhatsApp that is not ours: the friend's phone. Pinned by its lock file.
+
+install_baileys() {
+  local from=tests/fakes/whatsapp/friend to=$tools/baileys
+  if ! command -v npm >/dev/null; then return; fi
+  if cmp -s "$from/package-lock.json" "$to/installed"; then return; fi
+  say baileys "installing $(sed -n 's/^    "baileys": "\(.*\)"$/\1/p' "$from/package.json")"
+  mkdir -p "$to"
+  cp "$from/package.json" "$from/package-lock.json" "$to"
+  if npm ci --prefix "$to" --no-fund --no-audit --ignore-scripts >"$tools/baileys.log" 2>&1; then
+    cp "$from/package-lock.json" "$to/installed"
+  fi
+}
+
+# ---- The sources of all dependencies on all systems: some tests ask cargo without a network.
+
+fetch_sources() {
+  if ! cargo fetch --locked >"$tools/cargo.log" 2>&1 9>&-; then
+    say cargo "cannot fetch all dependencies: $(reason cargo)"
+  fi
+}
+
 # ---- Does it really work? Each in the background, its output in PART.log, PART.ok if it does.
 
 probe() {
@@ -271,13 +294,15 @@ probe_all() {
   probe systemd systemd-analyze --version
   probe node node --print \
     "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && require.resolve('$inspector') && process.version"
+  probe baileys node --input-type=module --eval \
+    "const { default: make } = await import('$tools/baileys/node_modules/baileys/lib/index.js'); if (!make) process.exit(1); console.log('loads')"
   if [ -x "$tools/bin/claude" ]; then probe claude_cli "$tools/bin/claude" --version; fi
   wait
 }
 
 report() {
   local get="run tests/setup.sh as root on Debian" why
-  for part in docker podman rootless bwrap systemd node claude_cli; do
+  for part in docker podman rootless bwrap systemd node baileys claude_cli; do
     if works $part; then
       say $part "ok: $(reason $part)"
       continue
@@ -307,7 +332,7 @@ report() {
       bwrap) get="apt-get install bubblewrap" ;;
       systemd) get="apt-get install systemd" ;;
       node) get="apt-get install nodejs npm, then tests/setup.sh" ;;
-      claude_cli) get="install Node and npm, then tests/setup.sh" ;;
+      baileys | claude_cli) get="install Node and npm, then tests/setup.sh" ;;
     esac
     left_out $part "${why:-not found}" "$get"
   done
@@ -325,6 +350,7 @@ write_env() {
       echo "export CLAW_TEST_MCP_SDK='$tools/mcp'"
       echo "export CLAW_TEST_MCP_INSPECTOR='$inspector'"
     fi
+    if works baileys; then echo "export CLAW_TEST_BAILEYS='$tools/baileys'"; fi
     if works claude_cli; then echo "export CLAW_TEST_CLAUDE='$tools/bin/claude'"; fi
     if [ $image_ok = yes ]; then echo "export CLAW_TEST_IMAGE=$image"; fi
     if [ $attack_image_ok = yes ]; then
@@ -342,6 +368,8 @@ make_test_user
 install_claude
 install_mcp mcp sdk "$mcp_sdk_version"
 install_mcp inspector inspector "$mcp_inspector_version"
+install_baileys
+fetch_sources
 build_image
 load_into_podman
 build_attack_image

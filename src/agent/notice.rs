@@ -72,6 +72,11 @@ pub fn task_left_over(
     ))
 }
 
+/// Where `WhatsApp` does not work until a person has acted.
+pub fn whatsapp(chat: &ChatJid, act: &str) -> NewOutbox {
+    notice(chat, format!("⚠ WhatsApp does not work: {act}."))
+}
+
 fn named(task: &Task) -> String {
     format!("“{}” ({})", task.title(), task.id)
 }

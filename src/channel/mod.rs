@@ -4,6 +4,9 @@
 //!
 //! The terminal is no channel of this kind: `chat` and `ask` read the outbox themselves.
 
+#[cfg(feature = "whatsapp")]
+pub mod whatsapp;
+
 use std::time::Duration;
 
 use crate::doorbell::Doorbell;
@@ -26,12 +29,27 @@ pub enum SendError {
         /// For the row and the log.
         why: String,
     },
+    /// Not yet: too much went out lately. The row has not used up an attempt.
+    #[error("not before {} ms", pause.as_millis())]
+    Later {
+        /// How long to wait.
+        pause: Duration,
+    },
     /// Nothing can be sent at the moment; the row has not used up an attempt.
     #[error("{why}")]
     Down {
         /// For the caller.
         why: String,
     },
+}
+
+/// How far a row is that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The other side has it.
+    Yes,
+    /// Not yet; [`Channel::settled`] will tell. Meanwhile it is handed in again and again.
+    Underway,
 }
 
 /// A transport for answers.
@@ -44,7 +62,12 @@ pub trait Channel {
     ///
     /// # Errors
     /// What to do with the row.
-    fn send(&mut self, row: &OutboxRow) -> Result<(), SendError>;
+    fn send(&mut self, row: &OutboxRow) -> Result<Sent, SendError>;
+
+    /// Of the rows that were underway, what became of those that are not any more.
+    fn settled(&mut self) -> Vec<(OutboxRow, Result<(), SendError>)> {
+        Vec::new()
+    }
 }
 
 /// How a delivery ended.
@@ -72,45 +95,67 @@ pub fn deliver(
     go_on: &dyn Fn() -> bool,
 ) -> Result<Ended, store::Error> {
     while go_on() {
+        for (row, outcome) in channel.settled() {
+            settle(store, &row, outcome)?;
+        }
         let rows = store.next_deliveries(channel.kind(), UnixMs::now(), ROWS_MAX)?;
+        let (mut is_moving, mut is_underway) = (false, false);
         for row in &rows {
             if !go_on() {
                 return Ok(Ended::Done);
             }
-            let sent = channel.send(row);
-            crate::crash_point("delivery_attempted");
-            let now = UnixMs::now();
-            match sent {
-                Ok(()) => drop(store.mark_sent(row.id, now)?),
+            match channel.send(row) {
+                Ok(Sent::Underway) => is_underway = true,
                 Err(SendError::Down { why }) => return Ok(Ended::Down { why }),
-                Err(SendError::Refused { why }) => {
-                    log::error!("outbox={} jid={} refused: {why}", row.id, row.jid);
-                    store.mark_failed_for_good(row.id, &why)?;
-                }
-                Err(SendError::Retry { why }) => {
-                    let pause = backoff(row.attempt_count);
-                    log::warn!(
-                        "outbox={} jid={} attempt={} retry_ms={}: {why}",
-                        row.id,
-                        row.jid,
-                        row.attempt_count + 1,
-                        pause.as_millis()
-                    );
-                    store.mark_attempt_failed(row.id, &why, now.plus(pause))?;
+                outcome => {
+                    is_moving = true;
+                    settle(store, row, outcome.map(drop))?;
                 }
             }
         }
-        if !rows.is_empty() {
+        if is_moving {
             continue;
         }
         if !follow {
             break;
         }
-        let due = store.next_attempt_at(channel.kind())?;
+        // What is underway is due all the time; its channel rings when it is settled.
+        let due = if is_underway { None } else { store.next_attempt_at(channel.kind())? };
         let pause = due.map_or(POLL_INTERVAL, |due| due.since(UnixMs::now()).min(POLL_INTERVAL));
         bell.wait(pause);
     }
     Ok(Ended::Done)
+}
+
+/// Notes what became of a row.
+fn settle(
+    store: &mut Store,
+    row: &OutboxRow,
+    outcome: Result<(), SendError>,
+) -> Result<(), store::Error> {
+    crate::crash_point("delivery_attempted");
+    let now = UnixMs::now();
+    match outcome {
+        Ok(()) => drop(store.mark_sent(row.id, now)?),
+        Err(SendError::Down { why }) => log::debug!("outbox={} not sent: {why}", row.id),
+        Err(SendError::Later { pause }) => store.postpone(row.id, now.plus(pause))?,
+        Err(SendError::Refused { why }) => {
+            log::error!("outbox={} jid={} refused: {why}", row.id, row.jid);
+            store.mark_failed_for_good(row.id, &why)?;
+        }
+        Err(SendError::Retry { why }) => {
+            let pause = backoff(row.attempt_count);
+            log::warn!(
+                "outbox={} jid={} attempt={} retry_ms={}: {why}",
+                row.id,
+                row.jid,
+                row.attempt_count + 1,
+                pause.as_millis()
+            );
+            store.mark_attempt_failed(row.id, &why, now.plus(pause))?;
+        }
+    }
+    Ok(())
 }
 
 /// Rows that one look takes; the next look comes at once.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Error, out};
 use crate::backup::{self, Done};
@@ -10,7 +10,7 @@ use crate::home::Home;
 use crate::ids::UnixMs;
 
 /// Write database, groups and sessions into one file; the daemon may run meanwhile.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "backup")]
 pub(super) struct BackupCommand {
     /// the file, for example claw.tar.gz
@@ -37,7 +37,7 @@ impl BackupCommand {
 }
 
 /// Put a backup into a new home.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "restore")]
 pub(super) struct RestoreCommand {
     /// the file

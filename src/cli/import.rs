@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::{Error, out};
 use crate::home::Home;
@@ -12,7 +12,7 @@ use crate::store::OldError;
 
 /// Take over a NanoClaw of February 2026 (groups, sessions, messages, tasks, folders, settings) into
 /// a new home; its own folder is only read.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "import")]
 pub(super) struct ImportCommand {
     /// folder of the NanoClaw

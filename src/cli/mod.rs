@@ -14,6 +14,10 @@ mod import;
 mod logs;
 mod mounts;
 mod out;
+#[cfg(feature = "whatsapp")]
+mod pair;
+#[cfg(feature = "whatsapp")]
+mod qr;
 mod run;
 mod run_task;
 mod script;
@@ -88,6 +92,12 @@ enum Command {
     Backup(backup::BackupCommand),
     Restore(backup::RestoreCommand),
     Completions(completions::CompletionsCommand),
+    #[cfg(feature = "whatsapp")]
+    Pair(pair::PairCommand),
+    #[cfg(feature = "whatsapp")]
+    Unpair(pair::UnpairCommand),
+    #[cfg(feature = "whatsapp")]
+    Reconnect(pair::ReconnectCommand),
 }
 
 /// Why a command did not do what was asked.
@@ -195,6 +205,12 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => finish(command.run(&home)),
         Command::Restore(command) => finish(command.run(&home)),
         Command::Completions(command) => finish(command.run()),
+        #[cfg(feature = "whatsapp")]
+        Command::Pair(command) => finish(command.run(&home)),
+        #[cfg(feature = "whatsapp")]
+        Command::Unpair(command) => finish(command.run(&home)),
+        #[cfg(feature = "whatsapp")]
+        Command::Reconnect(command) => finish(command.run(&home)),
     }
 }
 

@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 use serde::Deserialize;
 
 use super::{Error, out};
-use crate::channel::{self, Channel, Ended, SendError};
+use crate::channel::{self, Channel, Ended, SendError, Sent};
 use crate::doorbell::Doorbell;
 use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, OutboxId, UnixMs};
@@ -151,6 +151,7 @@ fn parse(line: &[u8]) -> Result<Option<NewMessage>, String> {
         chat,
         id: line.id.unwrap_or_else(|| format!("script-{now}-{}", crate::store::random_hex::<8>())),
         sender: line.sender,
+        sender_alt: None,
         sender_name: line.sender_name,
         text: line.text,
         sent_at: line.sent_at_ms.map_or(now, UnixMs),
@@ -244,8 +245,9 @@ impl Channel for Printer {
         self.kind
     }
 
-    fn send(&mut self, row: &OutboxRow) -> Result<(), SendError> {
-        print(row, self.json).map_err(|error| SendError::Down { why: crate::chain(&error) })
+    fn send(&mut self, row: &OutboxRow) -> Result<Sent, SendError> {
+        let printed = print(row, self.json).map(|()| Sent::Yes);
+        printed.map_err(|error| SendError::Down { why: crate::chain(&error) })
     }
 }
 

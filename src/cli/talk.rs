@@ -96,6 +96,7 @@ impl Talk {
             chat: self.chat.clone(),
             id: format!("local-{}-{}", now, crate::store::random_hex::<4>()),
             sender: "local".to_owned(),
+            sender_alt: None,
             sender_name: std::env::var("USER").unwrap_or_else(|_| "me".to_owned()),
             text: text.to_owned(),
             sent_at: now,

@@ -79,6 +79,11 @@ fn a_value_that_cannot_be_used_is_told_with_its_place() {
         ("LOG_LEVEL", "off"),
         ("CREDENTIALS", "env"),
         ("AGENT_ENGINE", "gpt"),
+        ("WHATSAPP_VERSION", "2.3000"),
+        ("WHATSAPP_VERSION", "2.3000.1.2"),
+        ("WHATSAPP_VERSION", "2.3000.x"),
+        ("WHATSAPP_URL", "https://web.whatsapp.com/"),
+        ("WHATSAPP_URL", "wss://"),
     ] {
         let error = load("", &[(name, value)]).map(drop).expect_err(value);
         assert!(error.starts_with(&format!("environment: {name}: ")), "{error}");

@@ -30,7 +30,7 @@ const fn secret(name: &'static str, meaning: &'static str) -> Variable {
 }
 
 /// All settings, in the order of the help.
-pub const VARIABLES: [Variable; 21] = [
+pub const VARIABLES: [Variable; 23] = [
     variable(
         "ASSISTANT_NAME",
         "name of the assistant, and the word after `@` that wakes it",
@@ -131,6 +131,18 @@ pub const VARIABLES: [Variable; 21] = [
         "claw-agent-runner for bwrap, if not the one beside this program",
         "an absolute path",
         "",
+    ),
+    variable(
+        "WHATSAPP_VERSION",
+        "version of WhatsApp Web to be, if not the one that web.whatsapp.com has",
+        "three numbers like 2.3000.1043857760",
+        "",
+    ),
+    variable(
+        "WHATSAPP_URL",
+        "where WhatsApp is reached",
+        "an address that starts with wss://, or with ws:// on this machine",
+        "wss://web.whatsapp.com/ws/chat",
     ),
 ];
 

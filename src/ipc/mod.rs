@@ -8,7 +8,6 @@
 //! says in a chat has a key, what else it changes is noted before and after.
 
 mod authorize;
-mod bucket;
 mod execute;
 mod fields;
 mod intake;
@@ -24,17 +23,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, select};
 
-use self::bucket::{Bucket, REFILL};
 use self::execute::Changed;
 use self::quarantine::Quarantine;
 pub use self::snapshot::Snapshot;
 use self::watch::{News, Watch};
 use crate::agent::Shared;
 use crate::boundary::{Dir, Kind, Rejected};
+use crate::bucket::{Bucket, Rate};
 use crate::ids::{GroupFolder, UnixMs};
 use crate::limits::{
-    IPC_NET_INTERVAL, IPC_POLL_GROUPS_MAX, IPC_POLL_INTERVAL, IPC_REQUEST_KNOWN, IPC_RESPONSE_KEPT,
-    SEARCH_STEP_MAX, SEARCH_STEPS_MAX,
+    IPC_BURST_MAX, IPC_NET_INTERVAL, IPC_POLL_GROUPS_MAX, IPC_POLL_INTERVAL, IPC_REQUEST_KNOWN,
+    IPC_REQUESTS_PER_SECOND, IPC_RESPONSE_KEPT, SEARCH_STEP_MAX, SEARCH_STEPS_MAX,
 };
 use crate::store::Store;
 
@@ -66,6 +65,11 @@ struct Place {
     /// Names that were done and could not be removed.
     stuck: BTreeSet<String>,
 }
+
+/// Of the requests of one group.
+const RATE: Rate = Rate { burst: IPC_BURST_MAX, per_second: IPC_REQUESTS_PER_SECOND as f64 };
+/// After this a bucket that was empty is worth another look.
+const REFILL: Duration = Duration::from_millis(100);
 
 /// How often old rows and responses are swept.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
@@ -186,8 +190,11 @@ impl Ipc {
                 if let Err(error) = clear_responses(&self.root, &folder) {
                     log::debug!("group={folder} old responses stay: {error}");
                 }
-                let place =
-                    Place { bucket: Bucket::full(now), is_settled: false, stuck: BTreeSet::new() };
+                let place = Place {
+                    bucket: Bucket::full(RATE, now),
+                    is_settled: false,
+                    stuck: BTreeSet::new(),
+                };
                 self.groups.insert(folder.clone(), place);
                 self.waiting.insert(folder);
             }

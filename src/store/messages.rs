@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params, params};
 
-use super::{Group, OtherSenders, Result, Store, all, chats, count, failed, groups};
+use super::{Group, OtherSenders, Result, Senders, Store, all, chats, count, failed, groups};
 use crate::ids::{ChannelKind, ChatJid, GroupFolder, Seq, UnixMs};
 use crate::limits::{MESSAGE_BYTES_MAX, PROMPT_BYTES_MAX, PROMPT_MESSAGES_MAX};
 use crate::routing::trigger;
@@ -32,6 +32,8 @@ pub struct NewMessage {
     pub id: String,
     /// Address of who said it.
     pub sender: String,
+    /// The other address of the same person, if there is one: lists of senders may name either.
+    pub sender_alt: Option<String>,
     /// What that one is called.
     pub sender_name: String,
     /// What was said.
@@ -263,7 +265,11 @@ fn accept<'a>(
     };
     // At the terminal sits who rules over the list.
     let is_anybody = is_from_assistant || message.chat.channel() == ChannelKind::Local;
-    let stranger_to = senders.filter(|list| !is_anybody && !list.allows(&message.sender));
+    let is_allowed = |list: &Senders| {
+        list.allows(&message.sender)
+            || message.sender_alt.as_ref().is_some_and(|other| list.allows(other))
+    };
+    let stranger_to = senders.filter(|list| !is_anybody && !is_allowed(list));
     if stranger_to.is_some_and(|list| list.others == OtherSenders::Drop) {
         return Ok(Accepted::SenderDropped);
     }

@@ -54,6 +54,8 @@ pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
 pub use why::{Path, Stored};
 
+pub(crate) use open::open;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
 use error::failed;
@@ -118,6 +120,21 @@ impl Store {
     /// [`Error::Sqlite`].
     pub fn set_state(&mut self, key: &str, value: &str) -> Result<()> {
         self.change(SET_STATE, [key, value], "writing the state").map(drop)
+    }
+
+    /// Takes a value away; `None`: there was none.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`].
+    pub fn take_state(&mut self, key: &str) -> Result<Option<String>> {
+        // Looked at first: it is asked for at every ring of a bell, and rarely there.
+        let Some(value) = self.get_state(key)? else { return Ok(None) };
+        let taken = self.change(
+            "DELETE FROM state WHERE key = ? AND value = ?",
+            [key, &value],
+            "taking a value of the state",
+        )?;
+        Ok((taken == 1).then_some(value))
     }
 
     /// Keeps several at once: one commit.

@@ -19,8 +19,8 @@ const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/migrations/0003_requests.sql"),
 ];
 /// The schema that this program works with: `PRAGMA user_version`.
-#[expect(clippy::cast_possible_wrap, reason = "a handful of files")]
-pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
+#[cfg(test)]
+pub(super) const KNOWN: i64 = known(&MIGRATIONS);
 
 /// Prepared statements kept per connection: more than any thread uses.
 const STATEMENTS_MAX: usize = 64;
@@ -36,49 +36,53 @@ impl Store {
     /// [`Error::SchemaTooNew`] and [`Error::Foreign`] leave the file as it is; [`Error::Unreadable`] where it cannot be
     /// opened or is no database; [`Error::Sqlite`] where another process holds it for too long.
     pub fn open(path: &Path) -> Result<Store> {
-        let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-        let bytes = make(path).map_err(|error| unreadable(error.into()))?;
-        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if 0 < bytes {
-            // A connection that may write changes the file just by switching to WAL.
-            let found = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)
-                .and_then(|mut conn| {
-                    conn.busy_handler(Some(turn::wait_for_others))?;
-                    let found = user_version(&conn)?;
-                    // Only a file that another program made has tables and no schema of ours.
-                    Ok((found, found == 0 && conn.table_exists(None, "registered_groups")?))
-                });
-            let (found, is_foreign) = found.map_err(|error| match error.sqlite_error_code() {
-                Some(ErrorCode::DatabaseBusy) => failed("opening the database")(error),
-                _ => unreadable(error.into()),
-            })?;
-            if is_foreign {
-                return Err(Error::Foreign { path: path.to_owned() });
-            }
-            missing(found)?;
-        }
-        let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
-            .map_err(|error| unreadable(error.into()))?;
-        prepare_in_turn(&mut conn).map_err(failed("preparing the database"))?;
-        let mut store = Store { conn, takes_in: false };
-        store.migrate()?;
-        Ok(store)
+        Ok(Store { conn: open(path, &MIGRATIONS)?, takes_in: false })
     }
+}
 
-    fn migrate(&mut self) -> Result<()> {
-        let failed = || failed("bringing the database to the newest schema");
-        if user_version(&self.conn).map_err(failed())? == KNOWN {
-            return Ok(());
+/// A connection to the database at `path`, as [`Store::open`] says; `migrations` are all there are,
+/// oldest first.
+pub(crate) fn open(path: &Path, migrations: &'static [&'static str]) -> Result<Connection> {
+    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+    let bytes = make(path).map_err(|error| unreadable(error.into()))?;
+    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if 0 < bytes {
+        // A connection that may write changes the file just by switching to WAL.
+        let found = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|mut conn| {
+                conn.busy_handler(Some(turn::wait_for_others))?;
+                let found = user_version(&conn)?;
+                // Only a file that another program made has tables and no schema of ours.
+                Ok((found, found == 0 && conn.table_exists(None, "registered_groups")?))
+            });
+        let (found, is_foreign) = found.map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy) => failed("opening the database")(error),
+            _ => unreadable(error.into()),
+        })?;
+        if is_foreign {
+            return Err(Error::Foreign { path: path.to_owned() });
         }
-        let tx =
-            self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;
-        // Asked again: another process may have done it meanwhile.
-        for sql in missing(user_version(&tx).map_err(failed())?)? {
-            tx.execute_batch(sql).map_err(failed())?;
-        }
-        tx.pragma_update(None, "user_version", KNOWN).map_err(failed())?;
-        tx.commit().map_err(failed())
+        missing(found, migrations)?;
     }
+    let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|error| unreadable(error.into()))?;
+    prepare_in_turn(&mut conn).map_err(failed("preparing the database"))?;
+    migrate(&mut conn, migrations)?;
+    Ok(conn)
+}
+
+fn migrate(conn: &mut Connection, migrations: &'static [&'static str]) -> Result<()> {
+    let failed = || failed("bringing the database to the newest schema");
+    if missing(user_version(conn).map_err(failed())?, migrations)?.is_empty() {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;
+    // Asked again: another process may have done it meanwhile.
+    for sql in missing(user_version(&tx).map_err(failed())?, migrations)? {
+        tx.execute_batch(sql).map_err(failed())?;
+    }
+    tx.pragma_update(None, "user_version", known(migrations)).map_err(failed())?;
+    tx.commit().map_err(failed())
 }
 
 /// Makes the file where there is none, for its mode: `SQLite` gives the same to the files that it
@@ -137,13 +141,18 @@ fn user_version(conn: &Connection) -> rusqlite::Result<i64> {
 /// That this program can bring the database to its schema.
 pub(super) fn check_schema(conn: &Connection) -> Result<()> {
     let found = user_version(conn).map_err(failed("reading the schema"))?;
-    missing(found).map(drop)
+    missing(found, &MIGRATIONS).map(drop)
 }
 
 /// The migrations that a database of schema `found` lacks.
-fn missing(found: i64) -> Result<&'static [&'static str]> {
+fn missing(found: i64, migrations: &'static [&'static str]) -> Result<&'static [&'static str]> {
     usize::try_from(found)
         .ok()
-        .and_then(|found| MIGRATIONS.get(found..))
-        .ok_or(Error::SchemaTooNew { found, known: KNOWN })
+        .and_then(|found| migrations.get(found..))
+        .ok_or(Error::SchemaTooNew { found, known: known(migrations) })
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "a handful of files")]
+const fn known(migrations: &[&str]) -> i64 {
+    migrations.len() as i64
 }

@@ -4,6 +4,8 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{Result, Store, count, failed, word_column};
 use crate::ids::{ChannelKind, ChatJid, OutboxId, RunId, Seq, UnixMs};
+use crate::limits::WHATSAPP_TEXT_BYTES_MAX;
+use crate::routing::reply;
 
 /// What `WhatsApp` Web's own message ids begin with; 18 upper-case hexadecimal digits follow.
 pub(super) const CHANNEL_MESSAGE_ID_PREFIX: &str = "3EB0";
@@ -81,7 +83,8 @@ pub struct OutboxRow {
 
 impl Store {
     /// Queues something that no step of a run says: a tool's message, a notice. `None`: its
-    /// `dedupe_key` was there already.
+    /// `dedupe_key` was there already. A text that is too long for one message of the channel
+    /// becomes several; the id is of the first.
     ///
     /// # Errors
     /// [`Error::Sqlite`](super::Error::Sqlite).
@@ -125,6 +128,15 @@ impl Store {
         let sql = "UPDATE outbox SET state = 'sent', sent_at_ms = ?, error = NULL
                    WHERE id = ? AND state = 'pending'";
         Ok(self.change(sql, (now, id), "marking a message as sent")? == 1)
+    }
+
+    /// It may not go out before `next_attempt`; nothing failed.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`](super::Error::Sqlite).
+    pub fn postpone(&mut self, id: OutboxId, next_attempt: UnixMs) -> Result<()> {
+        let sql = "UPDATE outbox SET next_attempt_at_ms = ? WHERE id = ? AND state = 'pending'";
+        self.change(sql, (next_attempt, id), "putting off a message").map(drop)
     }
 
     /// An attempt failed; the next is due at `next_attempt`.
@@ -225,6 +237,7 @@ impl Store {
     }
 }
 
+/// The first row of the text: a long one takes several, each a message of its own, in order.
 /// `None`: the key was there already.
 pub(super) fn insert(
     conn: &Connection,
@@ -232,19 +245,40 @@ pub(super) fn insert(
     run: Option<RunId>,
     now: UnixMs,
 ) -> rusqlite::Result<Option<OutboxId>> {
-    let inserted = conn
-        .prepare_cached(include_str!("../../sql/query/insert_outbox.sql"))?
-        .execute(named_params! {
+    let mut statement = conn.prepare_cached(include_str!("../../sql/query/insert_outbox.sql"))?;
+    let mut first = None;
+    for (part, text) in parts(&new.jid, &new.text).into_iter().enumerate() {
+        let key = match part {
+            0 => new.dedupe_key.clone(),
+            part => format!("{}/{}", new.dedupe_key, part + 1),
+        };
+        let inserted = statement.execute(named_params! {
             ":jid": new.jid,
             ":channel": new.jid.channel().as_str(),
             ":kind": new.kind,
-            ":text": new.text,
-            ":dedupe_key": new.dedupe_key,
+            ":text": text,
+            ":dedupe_key": key,
             ":run": run,
             ":now": now,
             ":channel_message_id": new_channel_message_id(),
         })?;
-    Ok((inserted == 1).then(|| OutboxId(conn.last_insert_rowid())))
+        match (part, inserted) {
+            (0, 0) => return Ok(None),
+            (0, _) => first = Some(OutboxId(conn.last_insert_rowid())),
+            _ => {}
+        }
+    }
+    Ok(first)
+}
+
+/// How the text goes out: in one message, or in several where the channel takes no long ones.
+pub(super) fn parts<'a>(jid: &ChatJid, text: &'a str) -> Vec<&'a str> {
+    if jid.channel() == ChannelKind::Whatsapp && WHATSAPP_TEXT_BYTES_MAX < text.len() {
+        let parts = reply::split_text(text, WHATSAPP_TEXT_BYTES_MAX);
+        // Of nothing but white space nothing would be left.
+        return if parts.is_empty() { vec![""] } else { parts };
+    }
+    vec![text]
 }
 
 fn new_channel_message_id() -> String {

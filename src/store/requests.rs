@@ -137,7 +137,8 @@ fn enqueue(
                    WHERE jid = :jid AND run_id = :run AND kind IN ('answer', 'task')
                      AND text = :text AND created_at_ms >= :since";
         let params = named_params! {
-            ":jid": message.jid, ":run": run, ":text": message.text,
+            ":jid": message.jid, ":run": run,
+            ":text": outbox::parts(&message.jid, &message.text)[0],
             ":since": UnixMs(now.0 - ECHO_MS_MAX),
         };
         if let Some(id) = conn.prepare_cached(sql)?.query_row(params, |row| row.get(0))? {

@@ -389,7 +389,8 @@ fn said_by_tool(
     answers
         .iter()
         .map(|answer| {
-            let params = named_params! { ":run": run, ":jid": answer.jid, ":text": answer.text };
+            let text = outbox::parts(&answer.jid, &answer.text)[0];
+            let params = named_params! { ":run": run, ":jid": answer.jid, ":text": text };
             Ok(answer.kind != OutboxKind::Notice && said.query_row(params, |row| row.get(0))?)
         })
         .collect()

@@ -115,6 +115,7 @@ fn message(jid: &str, id: &str, text: &str) -> NewMessage {
         chat: chat(jid),
         id: id.to_owned(),
         sender: "49@s.whatsapp.net".to_owned(),
+        sender_alt: None,
         sender_name: "José".to_owned(),
         text: text.to_owned(),
         sent_at: NOW,

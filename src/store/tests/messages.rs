@@ -234,6 +234,11 @@ fn h59_only_allowed_senders_trigger() {
         let mut stranger = message(FAMILY, &format!("{others:?}"), "@Andy hi");
         stranger.sender = "50@s.whatsapp.net".to_owned();
         assert_eq!(expected, db.accept(&stranger));
+        // By either of a person's addresses.
+        let mut known = message(FAMILY, &format!("alt {others:?}"), "@Andy hi");
+        known.sender = "77@lid".to_owned();
+        known.sender_alt = Some("49@s.whatsapp.net".to_owned());
+        assert!(matches!(db.accept(&known), Accepted::New { wakes: true, .. }));
         // Whoever sits at the host's terminal rules over the list.
         let mut local = message("local:family", &format!("{others:?}"), "@Andy hi");
         local.sender = "root".to_owned();

@@ -71,3 +71,22 @@ fn ids_on_the_channel_look_like_whatsapps_and_differ() {
     assert_eq!(100, ids.len());
     assert_eq!(OutboxId(100), db.store.newest_outbox_id().expect("no fault"));
 }
+
+#[test]
+fn h69_a_long_text_is_several_messages_of_one_chat_in_order() {
+    let mut db = Db::new();
+    let text = ["one ".repeat(900), "two ".repeat(900), "three".to_owned()].join("\n\n");
+    let first = db.store.enqueue(&answer(FAMILY, &text, "k"), NOW).expect("no fault");
+    let rows = db.store.unsent_of_chat(&chat(FAMILY), 10).expect("no fault");
+    assert_eq!(first, rows.first().map(|row| row.id));
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    assert_eq!([text.split("\n\n").next().expect("one").trim_end()], texts[..1]);
+    assert_eq!(2, texts.len(), "what fits together stays together");
+    assert!(texts[1].starts_with("two") && texts[1].ends_with("three"));
+    assert_ne!(rows[0].channel_message_id, rows[1].channel_message_id);
+    assert_eq!(None, db.store.enqueue(&answer(FAMILY, &text, "k"), NOW).expect("no fault"));
+    assert_eq!(2, db.store.unsent_of_chat(&chat(FAMILY), 10).expect("no fault").len());
+    db.store.enqueue(&answer("local:main", &text, "l"), NOW).expect("no fault");
+    let local = db.store.unsent_of_chat(&chat("local:main"), 10).expect("no fault");
+    assert_eq!(vec![text], local.into_iter().map(|row| row.text).collect::<Vec<_>>());
+}

@@ -49,6 +49,8 @@ pub(crate) struct Bed {
     pub(crate) home: Home,
     pub(crate) store: Store,
     pub(crate) bell: Doorbell,
+    /// More for the environment of the program.
+    pub(crate) env: Vec<(&'static str, String)>,
     message_count: u64,
     _folder: TempDir,
 }
@@ -63,7 +65,7 @@ impl Bed {
         symlink(crate::programs().join("bench-agent"), folder.path().join("bwrap"))?;
         let store = Store::open(&home.database())?;
         let bell = Doorbell::new(&home)?;
-        let mut bed = Bed { home, store, bell, message_count: 0, _folder: folder };
+        let mut bed = Bed { home, store, bell, env: Vec::new(), message_count: 0, _folder: folder };
         bed.store.ensure_main_group(UnixMs::now())?;
         for number in 0..group_count {
             bed.add_group(number)?;
@@ -110,7 +112,8 @@ impl Bed {
             // With a key the proxy runs too, as it usually does.
             .env("ANTHROPIC_API_KEY", "bench-key")
             .env("TZ", "UTC")
-            .env("MAX_CONCURRENT_CONTAINERS", concurrent_max.to_string());
+            .env("MAX_CONCURRENT_CONTAINERS", concurrent_max.to_string())
+            .envs(self.env.iter().map(|(name, value)| (*name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child = command.spawn()?;
@@ -169,6 +172,7 @@ impl Bed {
             chat: chat.clone(),
             id: format!("m{}", self.message_count),
             sender: "someone".to_owned(),
+            sender_alt: None,
             sender_name: "Someone".to_owned(),
             text: text.to_owned(),
             sent_at: UnixMs::now(),
@@ -221,8 +225,8 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// A value of `/proc/PID/status`, in KiB.
-    pub(crate) fn memory_kib(&self, key: &str) -> Outcome<u64> {
+    /// A number in `/proc/PID/status`; memory is in KiB.
+    pub(crate) fn status(&self, key: &str) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         let number = line.and_then(|line| line.split_ascii_whitespace().next());
@@ -239,6 +243,18 @@ impl Served {
             nanos += first.parse::<u64>()?;
         }
         Ok(Duration::from_nanos(nanos))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(&mut self) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.is_over = true;
+        Ok(())
     }
 
     /// Asks it to end and waits for that.

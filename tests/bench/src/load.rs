@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use rust_claw::ids::OutboxId;
 
 use crate::bed::{Bed, Place, chat, stamps};
-use crate::table::{Row, Times, rate, row};
+use crate::table::{Row, Times, mb, rate, row};
 use crate::{Extent, Outcome};
 
 /// Memory and processor of a program that has nothing to do.
@@ -15,7 +15,7 @@ pub(crate) fn idle(extent: Extent) -> Outcome<()> {
     bed.wait_for_engine()?;
     let watched = extent.time(Duration::from_mins(1));
     let before = served.cpu()?;
-    let fresh_kib = served.memory_kib("VmRSS")?;
+    let fresh_kib = served.status("VmRSS")?;
     std::thread::sleep(watched);
     let used = served.cpu()?.saturating_sub(before);
     for number in 0..10 {
@@ -23,8 +23,8 @@ pub(crate) fn idle(extent: Extent) -> Outcome<()> {
         bed.wait_for_answer(&chat(number), OutboxId(0))?;
     }
     bed.wait_for_rest()?;
-    let worked_kib = served.memory_kib("VmRSS")?;
-    let anonymous_kib = served.memory_kib("RssAnon")?;
+    let worked_kib = served.status("VmRSS")?;
+    let anonymous_kib = served.status("RssAnon")?;
     row(&Row {
         what: "idle RSS, 10 groups: after the start / after a turn in each (of it anonymous)",
         measured: format!(
@@ -57,7 +57,7 @@ pub(crate) fn output(extent: Extent) -> Outcome<()> {
     let speed = mb_written as f64 / took.as_secs_f64();
     row(&Row {
         what: &format!("{mb_written} MB of stdout without a frame, then an answer; peak RSS"),
-        measured: format!("{speed:.0} MB/s; {:.1} MB", mb(served.memory_kib("VmHWM")?)),
+        measured: format!("{speed:.0} MB/s; {:.1} MB", mb(served.status("VmHWM")?)),
         must: "≥ 500 MB/s; ≤ 30 MB",
         reference: "1.9 MB/s; 1.36 GB",
     })?;
@@ -141,10 +141,4 @@ fn one_crowd(bed: &mut Bed, group_count: usize) -> Outcome<Duration> {
         first = first.min(stamps(&answer)?[0]);
     }
     Ok(ended.duration_since(first)?)
-}
-
-fn mb(kib: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let kib = kib as f64;
-    kib * 1024.0 / 1e6
 }

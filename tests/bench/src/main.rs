@@ -7,12 +7,15 @@
 mod bed;
 mod living;
 mod load;
+mod phone;
+mod soak;
 mod storing;
 mod table;
 mod tasks;
 mod tools;
 mod turns;
 mod wall;
+mod whatsapp;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,7 +34,11 @@ struct Arguments {
     #[argh(switch)]
     quick: bool,
 
-    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall, living; all, if none is named
+    /// no table: WhatsApp with drops and restarts, for so many seconds
+    #[argh(option, arg_name = "seconds")]
+    soak: Option<u64>,
+
+    /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall, living, whatsapp; all, if none is named
     #[argh(positional)]
     parts: Vec<String>,
 }
@@ -62,7 +69,7 @@ impl Extent {
 /// A part of the table.
 type Part = (&'static str, fn(Extent) -> Outcome<()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("turns", turns::measure),
     ("storing", storing::measure),
     ("idle", load::idle),
@@ -77,6 +84,7 @@ const PARTS: [Part; 9] = [
         wall::size()
     }),
     ("living", living::measure),
+    ("whatsapp", whatsapp::measure),
 ];
 
 fn main() -> ExitCode {
@@ -92,6 +100,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<()> {
     build()?;
+    if let Some(seconds) = arguments.soak {
+        return soak::run(Duration::from_secs(seconds));
+    }
     let extent = Extent { quick: arguments.quick };
     table::head("what")?;
     for (name, measure) in PARTS {
@@ -102,12 +113,14 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     Ok(())
 }
 
-/// Builds the programs that are measured, as `make` does.
+/// Builds the programs that are measured, as `make` does; without optimisation where this one has
+/// none, for who works on the measurement.
 fn build() -> Outcome<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let packages = ["rust-claw", "rust-claw-agent-runner", "rust-claw-bench"];
     let built = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--bins"])
+        .args(["build", "--locked", "--bins"])
+        .args(if cfg!(debug_assertions) { None } else { Some("--release") })
         .args(packages.iter().flat_map(|package| ["--package", *package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;

@@ -74,3 +74,10 @@ pub(crate) fn rate(count: usize, time: Duration) -> String {
     let rate = count as f64 / time.as_secs_f64();
     format!("{:.1}k /s", rate / 1000.0)
 }
+
+/// Megabytes of what the kernel counts in KiB.
+pub(crate) fn mb(kib: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let kib = kib as f64;
+    kib * 1024.0 / 1e6
+}

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
 pub(crate) struct Home {
     folder: tempfile::TempDir,
     kind: Kind,
+    /// `rust-claw`.
+    program: PathBuf,
     env: Vec<(String, String)>,
 }
 
@@ -42,7 +44,7 @@ impl Home {
     pub(crate) fn with(kind: Kind) -> Home {
         // Short, since there will be a socket in it. In /tmp, which other users can reach too.
         let folder = tempfile::Builder::new().prefix("rc").tempdir_in("/tmp").expect("a folder");
-        let mut home = Home { folder, kind, env: Vec::new() };
+        let mut home = Home { folder, kind, program: program("rust-claw"), env: Vec::new() };
         for name in ["user", "engine"] {
             fs::create_dir(home.path(name)).expect("a folder");
         }
@@ -105,6 +107,11 @@ impl Home {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Runs another build of the program from now on.
+    pub(crate) fn use_program(&mut self, path: &str) {
+        self.program = PathBuf::from(path);
+    }
+
     /// Unsets one again.
     pub(crate) fn unset(&mut self, name: &str) {
         self.env.retain(|(known, _)| known != name);
@@ -130,7 +137,7 @@ impl Home {
 
     /// `rust-claw --home … ARGS`, in an environment of which nothing is inherited.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let rust_claw = program("rust-claw");
+        let rust_claw = &self.program;
         let mut command = if self.kind == Kind::Rootless {
             let mut command = Command::new("runuser");
             let user = part("CLAW_TEST_ROOTLESS_USER");

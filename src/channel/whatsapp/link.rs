@@ -1,0 +1,653 @@
+//! The thread `whatsapp`: it owns the client of the protocol library, does what the pure
+//! [state machine](super::state) says, and tells it what happened. What the library tells comes
+//! through a bounded channel and never waits for us; its own reconnecting is off.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::{Value, json};
+use wacore::runtime::{AbortHandle, Runtime};
+use wacore::types::events::Event as Told;
+
+use super::certificate::Endpoint;
+use super::ears::{Ears, Word as Heard};
+use super::groups;
+use super::inbound::{self, Inbound, PAIRED_AT_KEY};
+use super::line::{Line, Online};
+use super::outbound;
+use super::pairing::{Pairing, STATE_KEY, Step, Wanted};
+use super::presence::Presence;
+use super::runtime::block_on;
+use super::session::Session;
+use super::state::{Do, End, Event, Machine, Meaning, Now, State, meaning};
+use super::transport;
+use crate::agent::notice;
+use crate::config::Settings;
+use crate::doorbell::Doorbell;
+use crate::home::Home;
+use crate::ids::{ChannelKind, ChatJid, GroupFolder, UnixMs};
+use crate::limits::{LINK_EVENTS_MAX, LINK_LOOK_INTERVAL, LINK_SILENCE_MAX};
+use crate::store::{self, ContainerConfig, NewGroup, RunKind, RunState, Store};
+
+/// What the thread is given.
+pub(super) struct Given {
+    pub(super) home: Home,
+    pub(super) settings: Settings,
+    pub(super) endpoint: Endpoint,
+    pub(super) roots: Option<PathBuf>,
+    pub(super) line: Arc<Line>,
+    pub(super) words: Sender<outbound::Word>,
+    pub(super) is_stopping: Arc<AtomicBool>,
+}
+
+/// What the thread owns.
+struct Link<'a> {
+    given: &'a Given,
+    bell: &'a Doorbell,
+    store: Store,
+    inbound: Arc<Inbound>,
+    started: Instant,
+    machine: Machine,
+    /// Who we are, once a login told it.
+    identity: Value,
+    heard: Receiver<Heard>,
+    to_us: Sender<Heard>,
+    run: Option<Run>,
+    run_count: u64,
+    session: Option<Session>,
+    presence: Presence,
+    pairing: Option<Pairing>,
+    groups: groups::Sync,
+    address: Option<IpAddr>,
+}
+
+/// A connection, from the attempt to its end.
+struct Run {
+    number: u64,
+    /// Dropped, it ends the library's part.
+    handle: Option<AbortHandle>,
+    is_over: Arc<AtomicBool>,
+    over_since: Option<Duration>,
+    /// The best reason for its end so far.
+    end: Option<End>,
+    line_end: Option<transport::End>,
+    /// Frames that have come, and since when no further ones have.
+    frames: u64,
+    heard_at: Duration,
+    address: Option<IpAddr>,
+}
+
+/// Serves until the program stops.
+///
+/// # Errors
+/// The database; everything else is a state.
+pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
+    let mut store = Store::open(&given.home.database())?;
+    let (to_us, heard) = bounded(LINK_EVENTS_MAX);
+    let started = Instant::now();
+    let stored = store.get_state(STATE_KEY)?.and_then(|text| serde_json::from_str(&text).ok());
+    let stored: Value = stored.unwrap_or_default();
+    // Of a pairing that nobody leads any more.
+    Step::hide(&mut store)?;
+    let now = Now { up: Duration::ZERO, wall: UnixMs::now() };
+    let is_paired = Session::is_paired(&given.home);
+    let (machine, todo) = Machine::start(now, is_paired, &stored);
+    let identity = json!({
+        "number": stored["number"], "lid": stored["lid"], "name": stored["name"],
+    });
+    let inbound = Inbound::new(&given.home, &given.settings)?;
+    let mut link = Link {
+        given,
+        bell,
+        store,
+        inbound,
+        started,
+        machine,
+        identity,
+        heard,
+        to_us,
+        run: None,
+        run_count: 0,
+        session: None,
+        presence: Presence::default(),
+        pairing: None,
+        groups: groups::Sync::default(),
+        address: None,
+    };
+    given.line.show(None);
+    link.perform(todo)?;
+    link.store_state()?;
+    while !given.is_stopping.load(Ordering::Relaxed) {
+        let pause = link.look()?;
+        bell.wait(pause);
+    }
+    link.close();
+    link.store_off()
+}
+
+impl Link<'_> {
+    fn now(&self) -> Now {
+        Now { up: self.started.elapsed(), wall: UnixMs::now() }
+    }
+
+    /// Looks at all that may be new; says how long nothing else will be, unless the bell rings.
+    fn look(&mut self) -> Result<Duration, store::Error> {
+        let heard = self.heard.clone();
+        for word in heard.try_iter() {
+            self.hear(word)?;
+        }
+        if let Some(wanted) = Wanted::take(&mut self.store)? {
+            self.want(wanted)?;
+        }
+        if self.pairing.as_ref().is_some_and(|pairing| pairing.is_expired(UnixMs::now())) {
+            self.end_pairing(Step::Expired)?;
+        }
+        self.look_at_run()?;
+        self.look_at_network()?;
+        self.tell(Event::Tick)?;
+        self.show_presence()?;
+        self.look_at_groups()?;
+        let up = self.started.elapsed();
+        if self.run.as_ref().is_some_and(|run| run.over_since.is_some()) {
+            return Ok(REASON_WAIT_MAX / 5);
+        }
+        let due = self.machine.due().into_iter().chain(self.presence.due()).min();
+        let pause = due.map_or(LINK_LOOK_INTERVAL, |due| due.saturating_sub(up));
+        // Where nothing can happen by itself, the bell alone is listened to.
+        let is_asleep =
+            matches!(self.machine.state(), State::Unpaired | State::NeedsPairing { .. });
+        Ok(if is_asleep { ASLEEP } else { pause.min(LINK_LOOK_INTERVAL) })
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), store::Error> {
+        let before = self.machine.state().clone();
+        let todo = self.machine.step(self.now(), chance(), event);
+        let is_new = before != *self.machine.state();
+        if is_new {
+            log::info!("whatsapp state={:?}", self.machine.state());
+        }
+        self.perform(todo)?;
+        if is_new { self.store_state() } else { Ok(()) }
+    }
+
+    fn perform(&mut self, todo: Vec<Do>) -> Result<(), store::Error> {
+        for what in todo {
+            match what {
+                Do::Connect => self.connect(),
+                Do::Drop => self.drop_session(),
+                Do::LogOut => {
+                    if let Some(session) = &self.session {
+                        session.log_out();
+                    }
+                    self.drop_session();
+                }
+                Do::Forget => {
+                    self.drop_session();
+                    self.identity = Value::Null;
+                    if let Err(error) = Session::forget(&self.given.home) {
+                        log::error!("cannot remove the keys of WhatsApp: {}", crate::chain(&error));
+                    }
+                }
+                Do::Notify => self.notify()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) {
+        self.run_count += 1;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut run = Run {
+            number: self.run_count,
+            handle: None,
+            is_over: Arc::clone(&is_over),
+            over_since: None,
+            end: None,
+            line_end: None,
+            frames: 0,
+            heard_at: self.started.elapsed(),
+            address: self.address,
+        };
+        if self.session.is_none() {
+            let ears = Ears::new(
+                self.to_us.clone(),
+                self.given.words.clone(),
+                self.bell.waker(),
+                Arc::clone(&self.given.line),
+            );
+            match Session::make(self.given, &self.inbound, ears) {
+                Ok(session) => self.session = Some(session),
+                Err(error) => {
+                    run.end = Some(End::Lost(format!("cannot begin: {error:#}")));
+                    is_over.store(true, Ordering::Release);
+                }
+            }
+        }
+        if let Some(session) = &self.session {
+            session.ears.is_greeted.store(false, Ordering::Release);
+            run.frames = session.client.stats().frames_received;
+            let over = Over { is_over, bell: self.bell.waker() };
+            let client = Arc::clone(&session.client);
+            run.handle = Some(session.pool.spawn(Box::pin(async move {
+                let _over = over;
+                client.run().await;
+            })));
+        }
+        self.run = Some(run);
+    }
+
+    /// Ends the connection; that it is over is seen by the next look.
+    fn drop_session(&mut self) {
+        self.given.line.show(None);
+        if let Some(session) = self.session.take() {
+            session.close();
+        }
+        if let Some(run) = &mut self.run {
+            // Whatever of it is left.
+            drop(run.handle.take());
+        }
+    }
+
+    fn look_at_run(&mut self) -> Result<(), store::Error> {
+        let up = self.started.elapsed();
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if !run.is_over.load(Ordering::Acquire) {
+            let Some(session) = &self.session else { return Ok(()) };
+            let frames = session.client.stats().frames_received;
+            if frames != run.frames {
+                (run.frames, run.heard_at) = (frames, up);
+            }
+            // While codes are shown, the server has nothing to say.
+            if self.pairing.is_none() && run.heard_at + LINK_SILENCE_MAX <= up {
+                return self.tell(Event::Silent);
+            }
+            return Ok(());
+        }
+        let over_since = *run.over_since.get_or_insert(up);
+        let is_told = run.end.is_some() || run.line_end.is_some();
+        if !is_told && up < over_since + REASON_WAIT_MAX {
+            return Ok(());
+        }
+        let is_greeted = self
+            .session
+            .as_ref()
+            .is_none_or(|session| session.ears.is_greeted.load(Ordering::Acquire));
+        let end = run.end.take().unwrap_or_else(|| judged(run.line_end.take(), is_greeted));
+        self.run = None;
+        self.given.line.show(None);
+        if matches!(end, End::Outdated | End::Unscanned | End::Code(405)) {
+            // Another version may be right by now; a client whose codes ran out is of no more use.
+            self.drop_session();
+        }
+        log::info!("whatsapp connection={} is over: {end:?}", self.run_count);
+        self.groups.interrupt();
+        let is_unscanned = end == End::Unscanned;
+        self.tell(Event::Ended(end))?;
+        if is_unscanned {
+            self.end_pairing(Step::Expired)?;
+        } else if let Some(act) = self.machine.act() {
+            self.end_pairing(Step::Failed { error: act.to_owned() })?;
+        }
+        Ok(())
+    }
+
+    /// Shows the last step of a pairing, if there is one.
+    fn end_pairing(&mut self, step: Step) -> Result<(), store::Error> {
+        let Some(pairing) = self.pairing.take() else { return Ok(()) };
+        self.show_step(&pairing, step)?;
+        self.tell(Event::PairingOver)
+    }
+
+    fn show_step(&mut self, pairing: &Pairing, step: Step) -> Result<(), store::Error> {
+        step.show(&mut self.store, pairing.asked_at)?;
+        Doorbell::ring(&self.given.home);
+        Ok(())
+    }
+
+    fn look_at_groups(&mut self) -> Result<(), store::Error> {
+        if *self.machine.state() != State::Online {
+            return Ok(());
+        }
+        let Some(Online { client, pool, .. }) = self.given.line.online() else { return Ok(()) };
+        if self.groups.is_due(&self.store, UnixMs::now())? {
+            let (to_us, bell) = (self.to_us.clone(), self.bell.waker());
+            pool.spawn_detached(Box::pin(async move {
+                // Without room it is asked for again, by and by.
+                to_us.try_send(Heard::Groups(groups::ask(client).await)).ok();
+                bell.wake();
+            }));
+        }
+        Ok(())
+    }
+
+    fn look_at_network(&mut self) -> Result<(), store::Error> {
+        if !self.given.endpoint.is_far() {
+            return Ok(());
+        }
+        let address = own_address();
+        let was = std::mem::replace(&mut self.address, address);
+        let is_other = match (&self.run, self.machine.state()) {
+            (Some(run), State::Online) => address != run.address,
+            (_, State::Backoff { .. }) => address != was,
+            _ => false,
+        };
+        if is_other && address.is_some() { self.tell(Event::NetworkChanged) } else { Ok(()) }
+    }
+
+    fn hear(&mut self, word: Heard) -> Result<(), store::Error> {
+        match word {
+            Heard::Line(end) => {
+                if let Some(run) = &mut self.run {
+                    run.line_end = Some(end);
+                }
+                Ok(())
+            }
+            Heard::Code(code) => {
+                self.ends(End::Code(code));
+                // The library keeps the connection and waits for the server to end it.
+                if matches!(meaning(code), Meaning::Again | Meaning::Slower) {
+                    self.drop_session();
+                }
+                Ok(())
+            }
+            Heard::Groups(told) => {
+                self.groups.done(&mut self.store, told)?;
+                Doorbell::ring(&self.given.home);
+                Ok(())
+            }
+            Heard::Event(event) => self.hear_event(&event),
+        }
+    }
+
+    /// Notes why the connection will be over, unless that is known.
+    fn ends(&mut self, end: End) {
+        if let Some(run) = &mut self.run {
+            run.end.get_or_insert(end);
+        }
+    }
+
+    fn hear_event(&mut self, event: &Told) -> Result<(), store::Error> {
+        self.hear_of_pairing(event)?;
+        match event {
+            Told::Connected(_) => self.come_online()?,
+            Told::PairSuccess(_) => {
+                self.store.set_state(PAIRED_AT_KEY, &UnixMs::now().to_string())?;
+                self.tell(Event::Paired)?;
+            }
+            Told::LoggedOut(out) if out.on_connect => {
+                self.ends(End::Code(u16::try_from(out.reason.code()).unwrap_or(401)));
+            }
+            Told::LoggedOut(_) => self.ends(End::Removed),
+            Told::StreamReplaced(_) => self.ends(End::Replaced),
+            Told::TemporaryBan(ban) => self.ends(End::Banned(ban.expire.to_std().ok())),
+            Told::ClientOutdated(_) => self.ends(End::Outdated),
+            Told::ConnectFailure(failure) => {
+                self.ends(End::Code(u16::try_from(failure.reason.code()).unwrap_or(0)));
+            }
+            Told::PairingQrCodesExhausted(_) => self.ends(End::Unscanned),
+            Told::GroupUpdate(update) => {
+                if let Some(renamed) = groups::renamed(update) {
+                    self.store.name_groups(&[renamed])?;
+                    Doorbell::ring(&self.given.home);
+                }
+            }
+            Told::HistorySync(history) => {
+                if let Some(session) = &self.session {
+                    self.inbound.take_history(&session.client, history)?;
+                }
+            }
+            // What the library brings past its hook: recovered by the phone.
+            Told::Messages(batch) if !batch.hook_committed => {
+                if let Some(session) = &self.session {
+                    block_on(self.inbound.take(&session.client, &batch.messages))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn hear_of_pairing(&mut self, event: &Told) -> Result<(), store::Error> {
+        let Some(mut pairing) = self.pairing.take() else { return Ok(()) };
+        if let Some(options) = pairing.code_to_ask_for(event)
+            && let Some(session) = &self.session
+        {
+            let client = Arc::clone(&session.client);
+            session.pool.spawn_detached(Box::pin(async move {
+                if let Err(error) = client.pair_with_code(options).await {
+                    // The link is told by an event, too.
+                    log::debug!("no code to pair with: {error}");
+                }
+            }));
+        }
+        let step = pairing.heard(event, UnixMs::now());
+        let is_last = matches!(step, Some(Step::Failed { .. } | Step::Expired));
+        if let Some(step) = step {
+            self.show_step(&pairing, step)?;
+        }
+        if is_last {
+            return self.tell(Event::PairingOver);
+        }
+        self.pairing = Some(pairing);
+        Ok(())
+    }
+
+    fn come_online(&mut self) -> Result<(), store::Error> {
+        let (Some(session), Some(run)) = (&self.session, &self.run) else { return Ok(()) };
+        let client = Arc::clone(&session.client);
+        let me = inbound::me(&client);
+        let address =
+            |jid: &Option<wacore_binary::Jid>| jid.as_ref().map(|jid| jid.to_non_ad_string());
+        self.identity = json!({
+            "number": me.pn.as_ref().map(|pn| pn.user_base().to_owned()),
+            "lid": address(&me.lid),
+            "name": client.push_name(),
+        });
+        let online = Online { client, pool: Arc::clone(&session.pool), number: run.number };
+        self.presence = Presence::after_login();
+        self.tell(Event::Online)?;
+        if *self.machine.state() != State::Online {
+            return Ok(());
+        }
+        self.given.line.show(Some(online));
+        let Some(pairing) = self.pairing.take() else { return Ok(()) };
+        let is_attached = self.attach_own_chat(address(&me.pn))?;
+        let text = |key: &str| self.identity[key].as_str().unwrap_or_default().to_owned();
+        let done = Step::Done { number: text("number"), name: text("name"), is_attached };
+        self.show_step(&pairing, done)
+    }
+
+    /// "Message yourself" is how one talks to main, where the number is the owner's.
+    /// Tells whether it came to be.
+    fn attach_own_chat(&mut self, own: Option<String>) -> Result<bool, store::Error> {
+        let Some(jid) = own.and_then(|own| ChatJid::new(&own).ok()) else { return Ok(false) };
+        let main = self.main_group()?;
+        let chats = self.store.chats_of_group(&main)?;
+        let is_reached = chats.iter().any(|chat| chat.channel() == ChannelKind::Whatsapp);
+        if self.given.settings.assistant_has_own_number || is_reached {
+            return Ok(false);
+        }
+        let new = NewGroup {
+            jid,
+            name: "Main".to_owned(),
+            folder: main,
+            trigger_name: None,
+            requires_trigger: false,
+            is_main: true,
+            attach: true,
+            config: ContainerConfig::default(),
+        };
+        match self.store.register_group(&new, UnixMs::now()) {
+            Ok(_) => log::info!("chat={} is attached to main", new.jid),
+            Err(error) => {
+                log::warn!("own chat not attached: {}", crate::chain(&error));
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn main_group(&self) -> Result<GroupFolder, store::Error> {
+        let (groups, _) = self.store.groups()?;
+        let main = groups.into_iter().find(|group| group.is_main).map(|group| group.folder);
+        Ok(main.unwrap_or_else(GroupFolder::main))
+    }
+
+    fn want(&mut self, wanted: Wanted) -> Result<(), store::Error> {
+        match wanted {
+            Wanted::Pair { phone, asked_at_ms } => {
+                let pairing = Pairing::new(phone, UnixMs(asked_at_ms));
+                if self.machine.is_paired() {
+                    let error = "it is linked already: `rust-claw unpair` ends that first";
+                    return self.show_step(&pairing, Step::Failed { error: error.to_owned() });
+                }
+                self.show_step(&pairing, Step::Waiting)?;
+                self.pairing = Some(pairing);
+                self.tell(Event::Pair)
+            }
+            Wanted::GiveUp => {
+                self.pairing = None;
+                Step::hide(&mut self.store)?;
+                self.tell(Event::PairingOver)
+            }
+            Wanted::Unpair => self.tell(Event::Unpair),
+            Wanted::Reconnect => self.tell(Event::Reconnect),
+        }
+    }
+
+    /// Tells a person, wherever they can be reached, that they must act.
+    fn notify(&mut self) -> Result<(), store::Error> {
+        let Some(act) = self.machine.act() else { return Ok(()) };
+        log::error!("whatsapp: {act}");
+        for chat in self.store.chats_of_group(&self.main_group()?)? {
+            if chat.channel() != ChannelKind::Whatsapp {
+                self.store.enqueue(&notice::whatsapp(&chat, act), UnixMs::now())?;
+            }
+        }
+        Doorbell::ring(&self.given.home);
+        Ok(())
+    }
+
+    fn show_presence(&mut self) -> Result<(), store::Error> {
+        let Some(online) = self.given.line.online() else { return Ok(()) };
+        let busy: Vec<ChatJid> = self
+            .store
+            .alive_runs()?
+            .into_iter()
+            .filter(|run| run.state == RunState::Busy && run.kind == RunKind::Chat)
+            .map(|run| run.chat)
+            .filter(|chat| chat.channel() == ChannelKind::Whatsapp)
+            .collect();
+        let signs = self.presence.step(self.started.elapsed(), &busy);
+        if !signs.is_empty() {
+            super::session::show(&online, signs);
+        }
+        Ok(())
+    }
+
+    fn store_state(&mut self) -> Result<(), store::Error> {
+        let mut shown = self.machine.shown(self.now());
+        self.add_identity(&mut shown);
+        self.store.set_state(STATE_KEY, &shown.to_string())?;
+        Doorbell::ring(&self.given.home);
+        Ok(())
+    }
+
+    /// What the next start begins with, and `status` shows meanwhile.
+    fn store_off(&mut self) -> Result<(), store::Error> {
+        let mut shown = self.machine.shown(self.now());
+        if !matches!(self.machine.state(), State::NeedsPairing { .. } | State::Unpaired) {
+            shown["state"] = "off".into();
+        }
+        self.add_identity(&mut shown);
+        self.store.set_state(STATE_KEY, &shown.to_string())
+    }
+
+    fn add_identity(&self, shown: &mut Value) {
+        for key in ["number", "lid", "name"] {
+            if !self.identity[key].is_null() {
+                shown[key] = self.identity[key].clone();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.drop_session();
+        self.run = None;
+    }
+}
+
+impl Drop for Link<'_> {
+    /// A panic must leave no connection behind: the next link makes its own.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Says that the library's part of a connection is over, however it came to its end.
+struct Over {
+    is_over: Arc<AtomicBool>,
+    bell: crate::doorbell::Waker,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        self.bell.wake();
+    }
+}
+
+/// How long the reason may come after the end.
+const REASON_WAIT_MAX: Duration = Duration::from_millis(500);
+/// Between two looks where only the bell brings news.
+const ASLEEP: Duration = Duration::from_secs(30);
+
+/// What the end of the socket means where nothing else was told.
+fn judged(end: Option<transport::End>, is_greeted: bool) -> End {
+    use wacore::net::DisconnectReason;
+    match end {
+        Some(transport::End::NotConnected { why }) => End::Lost(why),
+        Some(transport::End::Closed { reason }) => match reason {
+            DisconnectReason::ServerClose { code: Some(code), .. } => End::Code(code),
+            DisconnectReason::ReadError(why) => End::Lost(why),
+            // We hung up before the first word: the handshake was not to our liking.
+            DisconnectReason::Unknown if !is_greeted => End::Certificate,
+            _ => End::Lost("the server has ended the connection".to_owned()),
+        },
+        None => End::Lost("the connection is over".to_owned()),
+    }
+}
+
+/// A number from 0 to 1.
+fn chance() -> f64 {
+    let mut random = [0; 2];
+    // Without randomness all programs come back at the same time; that is no reason to fail.
+    getrandom::fill(&mut random).ok();
+    f64::from(u16::from_ne_bytes(random)) / f64::from(u16::MAX)
+}
+
+/// The address with which this machine would reach the world; nothing is sent to find out.
+fn own_address() -> Option<IpAddr> {
+    let towards = |from: IpAddr, to: IpAddr| {
+        let socket = UdpSocket::bind((from, 0)).ok()?;
+        socket.connect((to, 443)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let v4 = || towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(1, 1, 1, 1).into());
+    let v6 = Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111);
+    v4().or_else(|| towards(Ipv6Addr::UNSPECIFIED.into(), v6.into()))
+}
+
+/// For `status`: the address is not allowed, so there is no link.
+pub(super) fn store_refused(home: &Home, reason: &str) {
+    let shown = json!({"state": "off", "since_ms": UnixMs::now().0, "reason": reason});
+    let stored = Store::open(&home.database())
+        .and_then(|mut store| store.set_state(STATE_KEY, &shown.to_string()));
+    if let Err(error) = stored {
+        log::warn!("cannot note the state of WhatsApp: {}", crate::chain(&error));
+    }
+}

@@ -1,0 +1,10 @@
+//! The channel `whatsapp`, against a server on this machine that speaks the real protocol. Where
+//! `baileys` is in a test's name, the other side is a client that is not ours.
+
+mod crash;
+mod e2e;
+mod flood;
+mod release;
+mod world;
+
+pub(crate) use world::{ADA, OWNER, World};
