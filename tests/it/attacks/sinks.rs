@@ -71,6 +71,9 @@ fn h50_a_link_at_every_sink_leads_nowhere_bwrap() {
 /// Follow-ups that the host is made to write; the agent swaps some thousand times meanwhile.
 const WRITES: usize = 200;
 
+/// Less would be no attack.
+const SWAPS_MIN: u64 = 1000;
+
 #[test]
 fn h50_swapping_folders_and_links_while_the_host_writes_leads_nowhere_bwrap() {
     let arena = Arena::new(Kind::Bwrap);
@@ -88,6 +91,8 @@ fn h50_swapping_folders_and_links_while_the_host_writes_leads_nowhere_bwrap() {
     arena.is_served();
     arena.stop();
     is_untouched(&victim);
+    let swaps = fs::metadata(arena.home.at("groups/evil/swaps")).expect("it has begun").len();
+    assert!(SWAPS_MIN <= swaps, "only {swaps} swaps while the host wrote");
     arena.start();
     arena.is_served();
 }
