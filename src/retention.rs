@@ -15,10 +15,12 @@ use crate::limits::{
     RETENTION_FILES_MAX, RETENTION_STEP_MAX, RETENTION_TURN_MAX, RUN_LOGS_BYTES_MAX,
     TRANSCRIPTS_BYTES_MAX,
 };
-use crate::store::{self, Store};
+use crate::store::{self, Looked, Store};
 
 /// Under this key `state` holds when this was last done.
 const STATE_KEY: &str = "retention_done_at_ms";
+/// And how far the look at messages has come, if it was cut short.
+const PLACE_KEY: &str = "retention_place";
 const INTERVAL: Duration = Duration::from_hours(24);
 /// A session may be a task's own, which nobody notes: while it can be alive it stays.
 const YOUNG: Duration = Duration::from_hours(48);
@@ -55,15 +57,22 @@ pub fn turn(
     let mut gone = Gone::default();
     if let Some(days) = settings.keep_messages {
         let begun = Instant::now();
+        let mut looked = store.get_state(PLACE_KEY)?.as_deref().and_then(place);
         loop {
-            let rows = store.forget_until(before(now, days), RETENTION_STEP_MAX)?;
+            let from = looked.unwrap_or_default();
+            let (rows, next) = store.forget_until(before(now, days), from, RETENTION_STEP_MAX)?;
             gone.rows += rows;
-            if rows == 0 {
+            looked = next;
+            let is_cut = is_stopped() || RETENTION_TURN_MAX < begun.elapsed();
+            if looked.is_none() || is_cut {
                 break;
             }
-            if is_stopped() || RETENTION_TURN_MAX < begun.elapsed() {
-                return Ok(Some(gone));
-            }
+        }
+        // The next turn goes on from here, or some day from the beginning.
+        let Looked { message, outbox } = looked.unwrap_or_default();
+        store.set_state(PLACE_KEY, &format!("{message} {outbox}"))?;
+        if looked.is_some() {
+            return Ok(Some(gone));
         }
     }
     let (groups, _unreadable) = store.groups()?;
@@ -80,6 +89,11 @@ pub fn turn(
     }
     store.set_state(STATE_KEY, &now.0.to_string())?;
     Ok(Some(gone))
+}
+
+fn place(text: &str) -> Option<Looked> {
+    let (message, outbox) = text.split_once(' ')?;
+    Some(Looked { message: message.parse().ok()?, outbox: outbox.parse().ok()? })
 }
 
 fn before(now: UnixMs, time: Duration) -> UnixMs {

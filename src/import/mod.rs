@@ -5,7 +5,7 @@
 //! nothing: the rows are one transaction, the folders a copy that is moved into place while that
 //! transaction is open ([`crate::moving`]).
 //!
-//! Their place in a chat is a time, ours a number: see [`rows`](self::rows). What was not answered
+//! Their place in a chat is a time, ours a number in the order of arrival. What was not answered
 //! there is answered by the first start here, and nothing else.
 
 mod plan;

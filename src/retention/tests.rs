@@ -156,7 +156,10 @@ fn h74_settled_messages_go_only_where_a_setting_says_so_and_others_never() {
     assert_eq!(Some(Gone::default()), bed.turn(now), "nobody asked for it");
     assert_eq!(3, found(&bed.store));
     bed.settings.keep_messages = Some(DAY * 30);
-    assert_eq!(Some(Gone { rows: 1, ..Gone::default() }), bed.turn(now.plus(DAY)));
+    let cut = turn(&bed.home, &bed.settings, &mut bed.store, now.plus(DAY), || true);
+    assert_eq!(Some(Gone { rows: 1, ..Gone::default() }), cut.expect("no fault"));
+    assert_eq!(Some(Gone::default()), bed.turn(now.plus(DAY)), "it goes on where it was cut");
+    assert_eq!(None, bed.turn(now.plus(DAY)));
     assert_eq!(2, found(&bed.store));
     let left = bed.store.unsettled(&chat, None).expect("no fault");
     let left: Vec<&str> = left.messages.iter().map(|message| &*message.id).collect();

@@ -38,6 +38,7 @@ pub use check::Integrity;
 pub use copy::{Counts, copy_database, verify_database};
 pub use dead_letters::DeadLetter;
 pub use error::{CorruptRow, Error, Result};
+pub use forget::Looked;
 pub use group_config::{AdditionalMount, ContainerConfig, Network, OtherSenders, Senders};
 pub use groups::Group;
 pub use import::{Contents, Import, OldMessage, OldTask, OldTaskRun};

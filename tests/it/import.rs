@@ -312,6 +312,7 @@ fn a_home_in_their_folder_is_refused_and_their_folder_is_no_home() {
     let path = old.path().display().to_string();
     home.run(&["import", &path]).refused(1, &["lies in NanoClaw's own folder", "--home"]);
     assert_eq!(before, tree(old.path()));
+    fs::remove_file(old.path().join(".env")).expect("it is there");
     home.run(&["status"]).refused(78, &["is NanoClaw's", "import"]);
     let database = |tree: &[(String, Vec<u8>)]| {
         tree.iter().find(|(name, _)| name.ends_with("messages.db")).cloned()
