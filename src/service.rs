@@ -153,7 +153,7 @@ fn quoted(word: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             '%' => quoted.push_str("%%"),
-            c if c.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_ascii_control() => quoted.extend(format!("\\x{:02x}", u32::from(c)).chars()),
             c => quoted.push(c),
         }
     }
@@ -232,9 +232,9 @@ mod tests {
         let harmful = ["Protect", "Private", "NoNewPrivileges", "Restrict", "SystemCall", "Memory"];
         let directives = text.lines().filter(|line| !line.starts_with('#'));
         for line in directives.filter(|line| line.contains('=')) {
-            let is_harmful = |word: &&str| line.starts_with(*word);
+            let is_harmful = |word: &str| line.starts_with(word);
             assert!(
-                !harmful.iter().any(|word| is_harmful(&word)) || line.ends_with("=78"),
+                !harmful.iter().any(|word| is_harmful(word)) || line.ends_with("=78"),
                 "{line}"
             );
         }

@@ -1,6 +1,6 @@
 //! `completions`: for shells, made from what the commands say of themselves.
 
-use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, FromArgs, SubCommandInfo};
 
 use super::{Arguments, Error, out};
 
@@ -40,16 +40,18 @@ pub(super) fn names(program: &CommandInfoWithArgs) -> Vec<String> {
     program.commands.iter().map(|command| command.name.to_owned()).collect()
 }
 
+fn each(program: &CommandInfoWithArgs, text: impl Fn(&SubCommandInfo) -> String) -> String {
+    program.commands.iter().map(text).collect::<Vec<_>>().concat()
+}
+
 fn flags(command: &CommandInfoWithArgs) -> Vec<&'static str> {
     command.flags.iter().map(|flag| flag.long).collect()
 }
 
 fn bash(program: &CommandInfoWithArgs) -> String {
-    let mut cases = String::new();
-    for command in &program.commands {
-        let words = flags(&command.command).join(" ");
-        cases.push_str(&format!("    {}) words='{words}' ;;\n", command.name));
-    }
+    let cases = each(program, |command| {
+        format!("    {}) words='{}' ;;\n", command.name, flags(&command.command).join(" "))
+    });
     let own = flags(program).join(" ");
     let commands = names(program).join(" ");
     format!(
@@ -74,15 +76,13 @@ fn zsh(program: &CommandInfoWithArgs) -> String {
         };
         format!("'{}[{}]{value}'", flag.long, quoted(flag.description))
     };
-    let mut commands = String::new();
-    let mut cases = String::new();
-    for command in &program.commands {
-        let (name, info) = (command.name, &command.command);
-        commands.push_str(&format!("      '{name}:{}'\n", quoted(info.description)));
-        let flags: Vec<String> = info.flags.iter().map(flag).collect();
-        let flags = flags.join(" ");
-        cases.push_str(&format!("      {name}) _arguments {flags} '*:file:_files' ;;\n"));
-    }
+    let commands = each(program, |command| {
+        format!("      '{}:{}'\n", command.name, quoted(command.command.description))
+    });
+    let cases = each(program, |command| {
+        let flags: Vec<String> = command.command.flags.iter().map(flag).collect();
+        format!("      {}) _arguments {} '*:file:_files' ;;\n", command.name, flags.join(" "))
+    });
     let own: Vec<String> = program.flags.iter().map(flag).collect();
     let own = own.join(" ");
     format!(
@@ -100,23 +100,17 @@ fn fish(program: &CommandInfoWithArgs) -> String {
         let long = flag.long.trim_start_matches('-');
         format!("-l {long}{takes} -d {}", quoted(flag.description))
     };
-    let mut text = String::new();
-    for own in program.flags {
-        text.push_str(&format!("complete -c rust-claw -n __fish_use_subcommand {}\n", flag(own)));
-    }
-    for command in &program.commands {
-        let (name, about) = (command.name, quoted(command.command.description));
-        text.push_str(&format!(
-            "complete -c rust-claw -n __fish_use_subcommand -f -a {name} -d {about}\n"
-        ));
-        for of_it in command.command.flags {
-            let flag = flag(of_it);
-            text.push_str(&format!(
-                "complete -c rust-claw -n '__fish_seen_subcommand_from {name}' {flag}\n"
-            ));
-        }
-    }
-    text
+    let line = |when: &str, rest: &str| format!("complete -c rust-claw -n '{when}' {rest}\n");
+    let own = program.flags.iter().map(|own| line("__fish_use_subcommand", &flag(own)));
+    let commands = each(program, |command| {
+        let name = command.name;
+        let about = quoted(command.command.description);
+        let seen = format!("__fish_seen_subcommand_from {name}");
+        let flags = command.command.flags.iter().map(|of_it| line(&seen, &flag(of_it)));
+        line("__fish_use_subcommand", &format!("-f -a {name} -d {about}"))
+            + &flags.collect::<Vec<_>>().concat()
+    });
+    own.collect::<Vec<_>>().concat() + &commands
 }
 
 #[cfg(test)]

@@ -176,7 +176,9 @@ pub fn main() -> ExitCode {
         Command::Setup(command) => finish(command.run(&home)),
         Command::Doctor(command) => code(command.run(&home)),
         Command::InstallService(command) => finish(command.run(&home)),
-        Command::UninstallService(command) => finish(command.run(&home)),
+        Command::UninstallService(service::UninstallCommand {}) => {
+            finish(service::uninstall(&home))
+        }
         Command::Status(command) => finish(command.run(&home)),
         Command::Why(command) => finish(command.run(&home)),
         Command::Logs(command) => finish(command.run(&home)),

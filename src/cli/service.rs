@@ -29,7 +29,7 @@ pub(super) struct InstallCommand {
 pub(super) struct UninstallCommand {}
 
 /// How long the service manager may take; a stop of the daemon takes up to a minute and a half.
-const MANAGER_MAX: Duration = Duration::from_secs(120);
+const MANAGER_MAX: Duration = Duration::from_mins(2);
 
 impl InstallCommand {
     /// # Errors
@@ -79,36 +79,36 @@ impl InstallCommand {
     }
 }
 
-impl UninstallCommand {
-    /// # Errors
-    /// A file that cannot be removed.
-    pub(super) fn run(self, home: &Home) -> Result<(), Error> {
-        let service = here(home)?;
-        if !service.file.exists() {
-            return out::line(&format!("no service is installed: no {}", out::path(&service.file)));
-        }
-        match Manager::HERE {
-            Manager::Systemd => run("systemctl", &["--user", "stop", &service.name])?,
-            Manager::Launchd => {
-                let user = rustix::process::geteuid().as_raw();
-                run("launchctl", &["bootout", &format!("gui/{user}/{}", service.name)])?;
-            }
-        }
-        for path in service.link.iter().chain([&service.file]) {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    let path = out::path(path);
-                    return Err(Error::Refused(format!("cannot remove {path}: {error}")));
-                }
-                _ => {}
-            }
-        }
-        if Manager::HERE == Manager::Systemd {
-            run("systemctl", &["--user", "daemon-reload"])?;
-        }
-        out::line(&format!("removed {}", out::path(&service.file)))?;
-        out::line("lingering stays as it is, for your other services: `loginctl disable-linger`")
+/// Stops the service and removes its files.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub(super) fn uninstall(home: &Home) -> Result<(), Error> {
+    let service = here(home)?;
+    if !service.file.exists() {
+        return out::line(&format!("no service is installed: no {}", out::path(&service.file)));
     }
+    match Manager::HERE {
+        Manager::Systemd => run("systemctl", &["--user", "stop", &service.name])?,
+        Manager::Launchd => {
+            let user = rustix::process::geteuid().as_raw();
+            run("launchctl", &["bootout", &format!("gui/{user}/{}", service.name)])?;
+        }
+    }
+    for path in service.link.iter().chain([&service.file]) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let path = out::path(path);
+                return Err(Error::Refused(format!("cannot remove {path}: {error}")));
+            }
+            _ => {}
+        }
+    }
+    if Manager::HERE == Manager::Systemd {
+        run("systemctl", &["--user", "daemon-reload"])?;
+    }
+    out::line(&format!("removed {}", out::path(&service.file)))?;
+    out::line("lingering stays as it is, for your other services: `loginctl disable-linger`")
 }
 
 fn here(home: &Home) -> Result<Service, Error> {
@@ -135,7 +135,7 @@ fn enable(link: &Path, file: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     match fs::remove_file(link) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => symlink(file, link),
     }
 }

@@ -249,10 +249,10 @@ fn take(
     kind: RuntimeKind,
     passed_over: &[Finding],
 ) -> Result<Done, Error> {
-    let mut says = format!("{kind} is taken: a sandbox can be made, and what it writes is yours");
-    for finding in passed_over {
-        says.push_str(&format!("; {}: {}", finding.what, finding.why));
-    }
+    let mut says =
+        vec![format!("{kind} is taken: a sandbox can be made, and what it writes is yours")];
+    says.extend(passed_over.iter().map(|finding| format!("{}: {}", finding.what, finding.why)));
+    let says = says.join("; ");
     let found = keeper::find(settings, &agent::runner(settings));
     if found.is_ok_and(|found| found.engine.kind() == kind) {
         return Ok(Done::says(says));

@@ -4,6 +4,7 @@ mod lines;
 mod watch;
 
 use argh::{ArgsInfo, FromArgs};
+use chrono_tz::Tz;
 use serde_json::{Value, json};
 
 use super::{Error, out};
@@ -102,29 +103,6 @@ fn gather(home: &Home, settings: &Settings, store: &Store) -> Result<Value, Erro
             })
         })
         .collect();
-    let tasks: Vec<Value> = store
-        .next_tasks(SHOWN_MAX)?
-        .iter()
-        .map(|task| {
-            let at = task.next_run.unwrap_or(now);
-            json!({
-                "id": task.id.as_str(), "group": task.folder.as_str(), "title": task.title(),
-                "next_run_ms": at.0, "next": describe(at, now, task.zone_or(zone)),
-            })
-        })
-        .collect();
-    let errors: Vec<Value> = store
-        .last_errors(SHOWN_MAX)?
-        .into_iter()
-        .map(|failed| {
-            json!({
-                "what": failed.what, "id": failed.id, "about": failed.about,
-                "error": failed.error, "age_s": now.since(failed.at).as_secs(),
-            })
-        })
-        .collect();
-    let today = store.usage(UsageBy::Group, super::usage::today(now, zone))?;
-    let sum = |of: fn(&UsageRow) -> i64| today.iter().map(of).sum::<i64>();
     let mut whatsapp = parsed("whatsapp")?;
     if let Some(since) = whatsapp["since_ms"].as_i64() {
         whatsapp["age_s"] = now.since(UnixMs(since)).as_secs().into();
@@ -148,16 +126,52 @@ fn gather(home: &Home, settings: &Settings, store: &Store) -> Result<Value, Erro
         "retries": retries,
         "dead_letters": dead,
         "outbox": outbox,
-        "next_tasks": tasks,
-        "today": {
-            "runs": sum(|row| row.run_count), "turns": sum(|row| row.turn_count),
-            "input_tokens": sum(|row| {
-                row.usage.input_tokens + row.usage.cache_read_tokens + row.usage.cache_write_tokens
-            }),
-            "output_tokens": sum(|row| row.usage.output_tokens),
-            "cost_micro_usd": sum(|row| row.usage.cost_micro_usd),
-        },
-        "errors": errors,
+        "next_tasks": next_tasks(store, now, zone)?,
+        "today": today(store, now, zone)?,
+        "errors": last_errors(store, now)?,
+    }))
+}
+
+fn next_tasks(store: &Store, now: UnixMs, zone: Tz) -> Result<Vec<Value>, Error> {
+    let rows: Vec<Value> = store
+        .next_tasks(SHOWN_MAX)?
+        .iter()
+        .map(|task| {
+            let at = task.next_run.unwrap_or(now);
+            json!({
+                "id": task.id.as_str(), "group": task.folder.as_str(), "title": task.title(),
+                "next_run_ms": at.0, "next": describe(at, now, task.zone_or(zone)),
+            })
+        })
+        .collect();
+    Ok(rows)
+}
+
+fn last_errors(store: &Store, now: UnixMs) -> Result<Vec<Value>, Error> {
+    let rows: Vec<Value> = store
+        .last_errors(SHOWN_MAX)?
+        .into_iter()
+        .map(|failed| {
+            json!({
+                "what": failed.what, "id": failed.id, "about": failed.about,
+                "error": failed.error, "age_s": now.since(failed.at).as_secs(),
+            })
+        })
+        .collect();
+    Ok(rows)
+}
+
+/// What the model took since midnight.
+fn today(store: &Store, now: UnixMs, zone: Tz) -> Result<Value, Error> {
+    let today = store.usage(UsageBy::Group, super::usage::today(now, zone))?;
+    let sum = |of: fn(&UsageRow) -> i64| today.iter().map(of).sum::<i64>();
+    Ok(json!({
+        "runs": sum(|row| row.run_count), "turns": sum(|row| row.turn_count),
+        "input_tokens": sum(|row| {
+            row.usage.input_tokens + row.usage.cache_read_tokens + row.usage.cache_write_tokens
+        }),
+        "output_tokens": sum(|row| row.usage.output_tokens),
+        "cost_micro_usd": sum(|row| row.usage.cost_micro_usd),
     }))
 }
 

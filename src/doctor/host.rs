@@ -108,12 +108,8 @@ pub(super) fn database(scene: &Scene<'_>) -> Vec<Line> {
         Err(error @ Error::SchemaTooNew { .. }) => {
             return vec![Line::bad(ABOUT, crate::chain(error), "git pull && make install")];
         }
-        Err(error @ Error::Unreadable { .. }) => return vec![damaged(&crate::chain(error))],
-        // Which of its pages is damaged may show only where it is read.
-        Err(error) => match Store::open(&path).and_then(|store| store.check(INTEGRITY_CHECK_MAX)) {
-            Ok(Integrity::Damaged(what)) => return vec![damaged(&what)],
-            _ => return vec![busy(error)],
-        },
+        Err(error) if error.is_damage() => return vec![damaged(&crate::chain(error))],
+        Err(error) => return vec![busy(error)],
     };
     let mut lines =
         vec![match Store::open(&path).and_then(|store| store.check(INTEGRITY_CHECK_MAX)) {
@@ -122,6 +118,7 @@ pub(super) fn database(scene: &Scene<'_>) -> Vec<Line> {
                 Line::good(ABOUT, "large; what could be looked at in the time is sound")
             }
             Ok(Integrity::Damaged(what)) => damaged(&what),
+            Err(error) if error.is_damage() => damaged(&crate::chain(&error)),
             Err(error) => busy(&error),
         }];
     for row in &stored.corrupt {
@@ -153,8 +150,8 @@ pub(super) fn disk(scene: &Scene<'_>) -> Vec<Line> {
     let says = format!("{} MB free", bytes / 1_000_000);
     let mend = format!("du -ah {} | sort -h | tail -n 20", word(root));
     vec![match bytes {
-        ..FREE_BYTES_MIN => Line::bad(ABOUT, says, mend),
-        ..FREE_BYTES_WANTED => Line::remark(ABOUT, says, Some(mend)),
+        0..FREE_BYTES_MIN => Line::bad(ABOUT, says, mend),
+        FREE_BYTES_MIN..FREE_BYTES_WANTED => Line::remark(ABOUT, says, Some(mend)),
         _ if found.f_files != 0 && found.f_favail < 1000 => {
             Line::bad(ABOUT, "hardly a file can be made any more", mend)
         }

@@ -62,17 +62,13 @@ fn unprepared(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Tri
 /// [`TrialError`].
 pub fn trial(engine: &Engine, home: &Home, settings: &Settings) -> Result<(), TrialError> {
     let name = format!("{FOLDER}-{}", random_hex::<4>());
-    let data = home.sessions().parent().map(Dir::open).expect("it is below the home folder");
-    let data = match data {
-        Ok(data) => data,
-        Err(_) => {
-            home.create().map_err(unprepared)?;
-            Dir::open(&home.root().join("data")).map_err(unprepared)?
-        }
-    };
-    let place = Home::at(&home.root().join("data").join(&name));
+    // In a home that is only half made there is no such folder yet.
+    home.create().map_err(unprepared)?;
+    let data = home.root().join("data");
+    let dir = Dir::open(&data).map_err(unprepared)?;
+    let place = Home::at(&data.join(&name));
     let tried = try_in(engine, &place, settings);
-    match data.remove_tree(&name, ENTRIES_MAX) {
+    match dir.remove_tree(&name, ENTRIES_MAX) {
         Err(rejected) if tried.is_ok() => Err(TrialError::Unreadable(rejected)),
         _ => tried,
     }

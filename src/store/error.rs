@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+
 /// Why the store did not do as asked. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,6 +54,20 @@ pub enum Error {
         /// Key of the run.
         run: crate::ids::RunId,
     },
+}
+
+impl Error {
+    /// Whether the file itself is damaged, so that no second attempt helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Sqlite { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            Error::Unreadable { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Result of most calls of the store.

@@ -88,7 +88,7 @@ impl Store {
         let settled = |run: &Run| run.last_seq.is_some_and(|last| message.seq <= last);
         let is_alive = |run: &Run| matches!(run.state, RunState::Busy);
         let place = attempts.iter().position(settled).or(attempts.iter().position(is_alive));
-        let run = place.map(|place| attempts.drain(place..).next().expect("it was found there"));
+        let run = place.and_then(|place| attempts.drain(place..).next());
         attempts.retain(|run| matches!(run.state, RunState::Failed | RunState::Interrupted));
         let said = match run.as_ref().filter(|run| settled(run)) {
             None => Vec::new(),

@@ -4,9 +4,12 @@ use serde_json::Value;
 
 use crate::cli::out;
 
+fn text(value: &Value) -> String {
+    out::harmless(value.as_str().unwrap_or_default()).replace('\n', " ")
+}
+
 /// The lines of a status, each for a person.
 pub(super) fn lines(status: &Value) -> Vec<String> {
-    let text = |value: &Value| out::harmless(value.as_str().unwrap_or_default()).replace('\n', " ");
     let each = |key: &str| status[key].as_array().cloned().unwrap_or_default();
     let mut lines = Vec::new();
     match &status["daemon"] {
@@ -81,8 +84,7 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
             text(&letter["error"])
         ));
     }
-    let next = each("next_tasks");
-    for task in &next {
+    for task in each("next_tasks") {
         lines.push(format!(
             "task       {}  {}  {}: {}",
             text(&task["id"]),
@@ -98,17 +100,22 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
             channel["pending"]
         ));
     }
+    lines.extend(use_and_errors(status));
+    lines
+}
+
+fn use_and_errors(status: &Value) -> Vec<String> {
     let today = &status["today"];
     let micros = today["cost_micro_usd"].as_i64().unwrap_or(0);
-    lines.push(format!(
+    let mut lines = vec![format!(
         "today      {} turns, {} tokens in, {} out, ${}.{:02}",
         today["turns"],
         today["input_tokens"],
         today["output_tokens"],
         micros / 1_000_000,
         micros % 1_000_000 / 10_000
-    ));
-    for failed in each("errors") {
+    )];
+    for failed in status["errors"].as_array().into_iter().flatten() {
         lines.push(format!(
             "error      {} {} of {}, {} ago: {}",
             text(&failed["what"]),
@@ -124,17 +131,14 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
 /// The link to `WhatsApp`, once there is one.
 fn whatsapp(link: &Value) -> Option<String> {
     let state = link["state"].as_str()?;
-    let mut line = format!("whatsapp   {}", out::harmless(state));
-    for key in ["number", "reason", "act"] {
-        if let Some(text) = link[key].as_str() {
-            line.push_str(", ");
-            line.push_str(&out::harmless(text).replace('\n', " "));
-        }
-    }
-    if let Some(age) = link["age_s"].as_u64() {
-        line.push_str(&format!(", for {}", span(age)));
-    }
-    Some(line)
+    let more = ["number", "reason", "act"].iter().filter_map(|key| link[key].as_str());
+    let mut parts: Vec<String> = [state]
+        .into_iter()
+        .chain(more)
+        .map(|part| out::harmless(part).replace('\n', " "))
+        .collect();
+    parts.extend(link["age_s"].as_u64().map(|age| format!("for {}", span(age))));
+    Some(format!("whatsapp   {}", parts.join(", ")))
 }
 
 /// Seconds for a person.

@@ -1,5 +1,6 @@
 //! The store: messages in, looks for new ones, and the start on a full one.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bed::{Bed, Place, chat};
@@ -55,6 +56,19 @@ pub(crate) fn measure(extent: Extent) -> Outcome<()> {
         must: "≤ 20 ms",
         reference: "14 s",
     })?;
+    for (command, samples, must) in [
+        ("status", 50, "≤ 20 ms"),
+        ("list-groups", 50, "≤ 20 ms"),
+        ("list-tasks", 50, "≤ 20 ms"),
+        ("doctor", 10, "≤ 3 s"),
+    ] {
+        row(&Row {
+            what: &format!("`{command}`, 1M stored messages, 100 groups, p50 / p95"),
+            measured: commands(&bed, command, extent.count(samples))?.both(),
+            must,
+            reference: "–",
+        })?;
+    }
     for number in 100..1000 {
         bed.add_group(number)?;
     }
@@ -69,6 +83,21 @@ pub(crate) fn measure(extent: Extent) -> Outcome<()> {
         })?;
     }
     Ok(())
+}
+
+/// Times of a command from its start to its end, with an engine that answers at once.
+fn commands(bed: &Bed, command: &str, count: usize) -> Outcome<Times> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let begun = Instant::now();
+        let mut process = Command::new(crate::programs().join("rust-claw"));
+        process.arg("--home").arg(bed.home.root()).arg(command);
+        process.env("CONTAINER_RUNTIME", "bwrap").stdout(Stdio::null()).stderr(Stdio::null());
+        // `doctor` may find a fault of this machine's: that is no matter here.
+        process.status()?;
+        times.push(begun.elapsed());
+    }
+    Ok(Times::new(times))
 }
 
 fn starts_with_ten(extent: Extent) -> Outcome<()> {
