@@ -4,6 +4,7 @@
 mod crash;
 mod e2e;
 mod flood;
+mod pairing;
 mod release;
 mod world;
 
