@@ -7,7 +7,7 @@ use rust_claw_fake_whatsapp::Addressing;
 use rustix::process::Signal;
 
 use super::{ADA, OWNER, World};
-use crate::support::{Done, Kind, end, wait_for};
+use crate::support::{Done, Kind, Terminal, end, wait_for};
 
 impl World {
     /// `pair`, while it waits for a person.
@@ -48,12 +48,14 @@ fn interrupt(pair: &Child) {
 #[test]
 fn h68_a_scan_links_without_a_daemon_and_the_next_start_is_online() {
     let world = World::new(Kind::Fake);
-    let pair = world.begin(&[]);
+    let pair = world.begin(&["--png", "code.png"]);
+    // By then the code is on the screen, or will be before anything else.
+    wait_for("a picture", || world.home.path("code.png").metadata().is_ok_and(|at| 0 < at.len()));
     world.server.scan(OWNER, &world.shown("qr")).expect("the code is good");
     let said = done(pair).ok();
     for part in [
         "WhatsApp > Settings > Linked devices",
-        "▄▄▄▄▄",
+        "██████",
         &format!("linked as +{OWNER} (Olga)\n"),
         "What you write to yourself on the phone now reaches the group main.",
         "`rust-claw run` keeps it online.",
@@ -70,12 +72,24 @@ fn h68_a_scan_links_without_a_daemon_and_the_next_start_is_online() {
 }
 
 #[test]
+fn h68_the_code_stands_on_the_terminal_until_it_is_scanned() {
+    let world = World::new(Kind::Fake);
+    let mut terminal = Terminal::start(world.home.command(&["pair"]));
+    terminal.expect("Scan this with the phone");
+    // White on black, whatever the theme.
+    terminal.expect("\x1b[38;5;231;48;5;16m");
+    terminal.expect("the next follows by itself");
+    world.server.scan(OWNER, &world.shown("qr")).expect("the code is good");
+    terminal.expect("linked as +");
+    assert_eq!(Some(0), terminal.end());
+}
+
+#[test]
 fn h64_h68_a_code_links_a_running_daemon_and_links_it_again_after_it_was_unlinked() {
     let world = World::new(Kind::Fake);
     let mut daemon = world.home.start();
     let pair = world.begin(&["--phone", "+49 (1555) 000-0001"]);
     let code = world.shown("code");
-    world.server.type_code(OWNER, "AAAAAAAA").expect_err("another code");
     world.server.type_code(OWNER, &code).expect("the code is good");
     let said = done(pair).ok();
     assert!(said.contains(&code) && said.contains("valid for 1"), "{said}");
@@ -198,7 +212,8 @@ fn the_picture_lies_there_as_long_as_its_code() {
     let pair = world.begin(&["--png", picture.to_str().expect("text")]);
     let qr = world.shown("qr");
     wait_for("a picture", || {
-        std::fs::read(&picture).is_ok_and(|file| file.starts_with(b"\x89PNG") && file.ends_with(b"IEND\xaeB`\x82"))
+        std::fs::read(&picture)
+            .is_ok_and(|file| file.starts_with(b"\x89PNG") && file.ends_with(b"IEND\xaeB`\x82"))
     });
     let mode = picture.metadata().expect("there").permissions().mode();
     assert_eq!(0o600, mode & 0o777);
@@ -220,7 +235,10 @@ fn groups_are_known_by_name_and_looked_up_at_once_when_asked() {
     wait_for("the names at start", || name_of(&early) == "Early");
     let late = world.server.group("Late", &[OWNER, ADA], Addressing::Pn);
     let listed = world.home.run(&["list-groups", "--refresh"]).ok();
-    assert!(listed.contains(&late) && listed.contains("Late") && listed.contains(&early), "{listed}");
+    assert!(
+        listed.contains(&late) && listed.contains("Late") && listed.contains(&early),
+        "{listed}"
+    );
     world.server.rename_group(&late, "Later");
     wait_for("the new name", || name_of(&late) == "Later");
     let listed = world.home.json(&["list-groups", "--all", "--json"]);
