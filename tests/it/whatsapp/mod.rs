@@ -6,6 +6,7 @@ mod e2e;
 mod flood;
 mod link;
 mod messages;
+mod pairing;
 mod release;
 mod world;
 
