@@ -275,7 +275,7 @@ pub const GROUPS_SYNC_INTERVAL: Duration = Duration::from_hours(24);
 /// After it did not answer.
 pub const GROUPS_SYNC_RETRY: Duration = Duration::from_mins(5);
 /// Between two such questions, whoever wants to know.
-pub const GROUPS_SYNC_PAUSE: Duration = Duration::from_secs(5);
+pub const GROUPS_SYNC_PAUSE: Duration = Duration::from_secs(2);
 /// Groups of one account that are noted.
 pub const GROUPS_MAX: usize = 10_000;
 /// Characters of a group's name. `WhatsApp` allows 100.

@@ -93,8 +93,8 @@ impl UnpairCommand {
             return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
         }
         link.serve()?;
-        // The phone is told where that is possible.
-        link.wait(|state| state != "connecting")?;
+        // The phone is told where that is possible. `off` is what the last daemon left.
+        link.wait(|state| !["connecting", "off"].contains(&state))?;
         let is_told = link.state()?.as_deref() == Some("online");
         link.say(&Wanted::Unpair)?;
         let is_done = link.wait(|state| state == "unpaired")?;

@@ -4,6 +4,9 @@
 mod crash;
 mod e2e;
 mod flood;
+mod link;
+mod messages;
+mod pairing;
 mod release;
 mod world;
 
