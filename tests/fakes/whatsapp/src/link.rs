@@ -194,10 +194,9 @@ impl State {
     fn hear(&mut self, id: LinkId, node: &Node) {
         let Some(link) = self.links.get(&id) else { return };
         match (&link.phase, node.tag.as_ref()) {
-            (Phase::Greeting | Phase::Ending, _) => {}
             (Phase::Pairing(_), "iq") => self.on_pairing_iq(id, node),
             // A client may show its name before it is paired.
-            (Phase::Pairing(_), _) => {}
+            (Phase::Pairing(_) | Phase::Greeting | Phase::Ending, _) => {}
             (&Phase::Online(from), tag) => match tag {
                 "iq" => self.on_iq(id, from, node),
                 "message" => self.on_message(id, from, node),

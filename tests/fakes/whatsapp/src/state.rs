@@ -1,6 +1,6 @@
 //! All that the servers know, behind one lock: users and their devices, groups, open connections.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// By the part before `@g.us`.
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) links: BTreeMap<LinkId, Link>,
+    /// Who wants to be told of whose presence.
+    pub(crate) watchers: BTreeSet<(Address, usize)>,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     /// What the HTTP server hands out, by path.
@@ -114,6 +116,7 @@ impl State {
             users: Vec::new(),
             groups: BTreeMap::new(),
             links: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             faults: Faults::default(),
             journal: Journal::default(),
             blobs: BTreeMap::new(),

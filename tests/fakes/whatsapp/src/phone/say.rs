@@ -27,7 +27,9 @@ impl Server {
         self.shared().change(|state| {
             let user = state.user_by_number(number);
             let id = state.next_message_id();
-            state.say(user, &chat_named(to), &id, &message);
+            let chat = chat_named(to);
+            state.say(user, &chat, &id, &message);
+            state.users[user].phone.sent.insert(id.clone(), Sent { chat, message });
             id
         })
     }
@@ -61,17 +63,15 @@ impl Server {
 
 /// The chat that a test means by a number or a name.
 fn chat_named(name: &str) -> Jid {
-    match name.contains('@') {
-        true => name.parse().unwrap_or_else(|why| panic!("`{name}` names no chat: {why}")),
-        false => Jid::pn(name.chars().filter(char::is_ascii_digit).collect::<String>()),
+    if name.contains('@') {
+        return name.parse().unwrap_or_else(|why| panic!("`{name}` names no chat: {why}"));
     }
+    Jid::pn(name.chars().filter(char::is_ascii_digit).collect::<String>())
 }
 
 impl State {
     fn say(&mut self, user: usize, chat: &Jid, id: &str, message: &wa::Message) {
         let own = Address { user, device: 0 };
-        let sent = Sent { chat: chat.clone(), message: message.clone() };
-        self.users[user].phone.sent.insert(id.to_owned(), sent);
         self.journal.messages.push(SentMessage {
             from: self.jid(own, Addressing::Pn),
             to: chat.clone(),
@@ -157,7 +157,6 @@ impl State {
             sender_key_distribution_message: wa::message::SenderKeyDistributionMessage {
                 group_id: Some(format!("{group}@g.us")),
                 axolotl_sender_key_distribution_message: Some(key),
-                ..wa::message::SenderKeyDistributionMessage::default()
             }
             .into(),
             ..wa::Message::default()
