@@ -147,8 +147,8 @@ fn converse(
         let deadline = Instant::now() + OLD_LINK_GRACE;
         // Whether it goes in time or not: the login decides by what it then finds.
         shared.poll(deadline, |state| {
-            let device = state.device_of(&payload)?;
-            state.companion(device)?.link.is_none().then_some(())
+            let device = state.device_of(&payload).and_then(|device| state.companion(device));
+            device.is_none_or(|device| device.link.is_none()).then_some(())
         });
         shared.change(|state| state.log_in(id, client_key, &payload));
     }

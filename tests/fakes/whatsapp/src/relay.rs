@@ -136,7 +136,7 @@ impl State {
         let mut stanza = el("message")
             .attr("from", shown)
             .attr("id", attr(node, "id").unwrap_or_default())
-            .attr("t", now_seconds())
+            .attr("t", self.said_at())
             .attr("type", attr(node, "type").unwrap_or_else(|| "text".to_owned()))
             .attr("notify", self.users[from.user].name.as_str());
         for kept in ["category", "edit"] {

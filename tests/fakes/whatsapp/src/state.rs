@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// `host:port` of that server.
     pub(crate) blob_host: String,
     pub(crate) stopping: bool,
+    /// How many seconds ago what is said now is to have been said.
+    pub(crate) said_ago: u64,
     id_count: u64,
 }
 
@@ -122,6 +124,7 @@ impl State {
             blobs: BTreeMap::new(),
             blob_host,
             stopping: false,
+            said_ago: 0,
             id_count: 0,
         }
     }
@@ -130,6 +133,11 @@ impl State {
     pub(crate) fn next_id(&mut self) -> String {
         self.id_count += 1;
         format!("srv-{}", self.id_count)
+    }
+
+    /// When what is said now was said.
+    pub(crate) fn said_at(&self) -> u64 {
+        now_seconds() - self.said_ago
     }
 
     /// An id as phones make them for messages.

@@ -2,10 +2,12 @@
 
 mod client;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use client::{Device, PATIENCE, attr, child, reference};
-use rust_claw_fake_whatsapp::{Addressing, Fault, Outcome, Pattern, Server};
+use rust_claw_fake_whatsapp::{Addressing, Fault, Outcome, Pattern, Server, wa};
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
@@ -94,6 +96,37 @@ fn messages_wait_until_they_are_confirmed_and_keep_their_order() {
     assert_eq!(sent[1..], ids(&waited));
     assert!(waited.iter().all(|node| attr(node, "offline") == "1"));
     assert_eq!(2, server.unconfirmed(ROBOT));
+}
+
+#[test]
+fn what_was_said_long_ago_says_so() {
+    let server = server();
+    let mut device = Device::paired(&server, ROBOT);
+    let message = wa::Message { conversation: Some("old".to_owned()), ..Default::default() };
+    let old = server.say_ago(Duration::from_secs(86_400), ALICE, ROBOT, message);
+    let new = server.say_text(ALICE, ROBOT, "new");
+    let (_client, waited) = device.log_in(&server);
+    assert_eq!([old, new], *ids(&waited));
+    let times: Vec<u64> = waited.iter().map(|node| attr(node, "t").parse().expect("t")).collect();
+    assert!((86_400..86_410).contains(&(times[1] - times[0])), "{times:?}");
+}
+
+#[test]
+fn blobs_are_taken_and_handed_out() {
+    let server = server();
+    let blob = |method: &str, path: &str, body: &str| {
+        let host = server.http_url().trim_start_matches("http://").to_owned();
+        let mut stream = TcpStream::connect(&host).expect("a server");
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    };
+    assert!(blob("GET", "/mms/image/a", "").starts_with("HTTP/1.1 404"));
+    assert!(blob("POST", "/mms/image/a?auth=x", "PICTURE").contains(r#""/mms/image/a""#));
+    assert!(blob("GET", "/mms/image/a?token=y", "").ends_with("\r\n\r\nPICTURE"));
 }
 
 #[test]
