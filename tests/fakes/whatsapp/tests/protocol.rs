@@ -103,7 +103,7 @@ fn what_was_said_long_ago_says_so() {
     let server = server();
     let mut device = Device::paired(&server, ROBOT);
     let message = wa::Message { conversation: Some("old".to_owned()), ..Default::default() };
-    let old = server.say_ago(Duration::from_secs(86_400), ALICE, ROBOT, message);
+    let old = server.say_ago(Duration::from_hours(24), ALICE, ROBOT, message);
     let new = server.say_text(ALICE, ROBOT, "new");
     let (_client, waited) = device.log_in(&server);
     assert_eq!([old, new], *ids(&waited));

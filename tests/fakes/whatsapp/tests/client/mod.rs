@@ -24,21 +24,21 @@ use wacore_binary::util::unpack;
 use wacore_binary::{Jid, Node, NodeContent, marshal};
 
 /// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a device keeps between connections.
-pub struct Device {
+pub(crate) struct Device {
     noise: KeyPair,
     identity: KeyPair,
     secret: [u8; 32],
     /// Number of the account and of the device, once paired.
-    pub name: Option<(u64, u32)>,
+    pub(crate) name: Option<(u64, u32)>,
     /// The server's static key, once known.
     server_key: Option<[u8; 32]>,
 }
 
 /// A connection, after the handshake.
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     frames: FrameDecoder,
     ciphers: Option<(NoiseCipher, NoiseCipher)>,
@@ -46,7 +46,7 @@ pub struct Client {
 }
 
 impl Device {
-    pub fn new() -> Device {
+    pub(crate) fn new() -> Device {
         Device {
             noise: generate_curve_key_pair(),
             identity: generate_curve_key_pair(),
@@ -57,14 +57,14 @@ impl Device {
     }
 
     /// A device that the phone of this number has scanned.
-    pub fn paired(server: &Server, number: &str) -> Device {
+    pub(crate) fn paired(server: &Server, number: &str) -> Device {
         let mut device = Device::new();
         device.pair(server, number).expect("paired");
         device
     }
 
     /// Pairs by QR code; the test thread is both the phone's owner and the client.
-    pub fn pair(&mut self, server: &Server, number: &str) -> Result<(), String> {
+    pub(crate) fn pair(&mut self, server: &Server, number: &str) -> Result<(), String> {
         let mut client = self.connect(server);
         let qr = self.qr(&reference(&client.expect("iq")));
         std::thread::scope(|scope| {
@@ -79,7 +79,7 @@ impl Device {
     }
 
     /// The text of the QR code that the device shows with a reference of the server's.
-    pub fn qr(&self, reference: &str) -> String {
+    pub(crate) fn qr(&self, reference: &str) -> String {
         let text = |key: &[u8]| BASE64_STANDARD.encode(key);
         format!(
             "{reference},{},{},{},1",
@@ -112,7 +112,7 @@ impl Device {
     }
 
     /// Logs in and asks for what waited; the stanzas up to its end are in the result.
-    pub fn log_in(&mut self, server: &Server) -> (Client, Vec<Node>) {
+    pub(crate) fn log_in(&mut self, server: &Server) -> (Client, Vec<Node>) {
         let mut client = self.connect(server);
         client.expect("success");
         let active = NodeBuilder::new("active").build();
@@ -129,7 +129,7 @@ impl Device {
     }
 
     /// Connects with the shortest handshake that the device can do.
-    pub fn connect(&mut self, server: &Server) -> Client {
+    pub(crate) fn connect(&mut self, server: &Server) -> Client {
         let (socket, _) = tungstenite::connect(server.url()).expect("a server");
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -303,7 +303,7 @@ impl Client {
     }
 
     /// Sends a stanza.
-    pub fn send(&mut self, node: &Node) {
+    pub(crate) fn send(&mut self, node: &Node) {
         let (write, _) = self.ciphers.as_ref().expect("greeted");
         let plain = marshal(node).expect("a stanza");
         let sealed = write.encrypt_with_counter(self.counts.0, &plain).expect("sealed");
@@ -313,7 +313,7 @@ impl Client {
     }
 
     /// The next stanza; nothing once the connection has ended.
-    pub fn next(&mut self) -> Option<Node> {
+    pub(crate) fn next(&mut self) -> Option<Node> {
         let mut frame = self.frame()?;
         let (_, read) = self.ciphers.as_ref().expect("greeted");
         read.decrypt_in_place_with_counter(self.counts.1, &mut frame).expect("opened");
@@ -322,19 +322,19 @@ impl Client {
         Some(unmarshal_ref(&plain).expect("a stanza").to_owned())
     }
 
-    pub fn receive(&mut self) -> Node {
+    pub(crate) fn receive(&mut self) -> Node {
         self.next().expect("a stanza before the end")
     }
 
     /// The next stanza, which has to be of this kind.
-    pub fn expect(&mut self, tag: &str) -> Node {
+    pub(crate) fn expect(&mut self, tag: &str) -> Node {
         let node = self.receive();
         assert_eq!(tag, node.tag, "{node:?}");
         node
     }
 
     /// Sends a question whose answer is still to be received.
-    pub fn ask(&mut self, namespace: &str, kind: &str, what: Node) {
+    pub(crate) fn ask(&mut self, namespace: &str, kind: &str, what: Node) {
         let iq = NodeBuilder::new("iq")
             .attr("xmlns", namespace)
             .attr("type", kind)
@@ -345,7 +345,7 @@ impl Client {
     }
 
     /// Sends a message that only the phone of the one it is for could open.
-    pub fn say(&mut self, id: &str, to: &Jid) {
+    pub(crate) fn say(&mut self, id: &str, to: &Jid) {
         let enc = NodeBuilder::new("enc").attr("v", "2").attr("type", "msg").bytes([0; 40]);
         let part = NodeBuilder::new("to").attr("jid", to.clone()).children([enc.build()]);
         let message = NodeBuilder::new("message")
@@ -357,7 +357,7 @@ impl Client {
     }
 
     /// Confirms a message.
-    pub fn confirm(&mut self, message: &Node) {
+    pub(crate) fn confirm(&mut self, message: &Node) {
         let receipt = NodeBuilder::new("receipt")
             .attr("id", attr(message, "id"))
             .attr("to", attr(message, "from").parse::<Jid>().expect("a name"));
@@ -367,17 +367,17 @@ impl Client {
 }
 
 /// The first reference of an offer to pair.
-pub fn reference(offer: &Node) -> String {
+pub(crate) fn reference(offer: &Node) -> String {
     let refs = child(offer, "pair-device").children().expect("references");
     String::from_utf8(bytes(&refs[0])).expect("text")
 }
 
-pub fn attr(node: &Node, key: &str) -> String {
+pub(crate) fn attr(node: &Node, key: &str) -> String {
     let value = node.attrs.get(key).unwrap_or_else(|| panic!("no {key} in {node:?}"));
     value.as_str().into_owned()
 }
 
-pub fn child<'a>(node: &'a Node, tag: &str) -> &'a Node {
+pub(crate) fn child<'a>(node: &'a Node, tag: &str) -> &'a Node {
     node.get_optional_child(tag).unwrap_or_else(|| panic!("no {tag} in {node:?}"))
 }
 
