@@ -1,6 +1,6 @@
 //! The program as a whole: the real binary, a home of its own for each test, real `SQLite`. What a
 //! test needs beside that stands in its name (`bwrap`, `docker`, `podman`, `rootless`,
-//! `claude_cli`), and the hazard that it proves begins it (`h05_…`).
+//! `claude_cli`, `baileys`, `release`), and the hazard that it proves begins it (`h05_…`).
 
 mod ask;
 mod attacks;
@@ -21,3 +21,4 @@ mod support;
 mod tasks;
 mod tree;
 mod walls;
+mod whatsapp;

@@ -4,7 +4,8 @@
 mod crash;
 mod e2e;
 mod flood;
+mod friend;
 mod release;
 mod world;
 
-pub(crate) use world::{ADA, OWNER, World};
+pub(crate) use world::World;
