@@ -4,10 +4,11 @@
 mod crash;
 mod e2e;
 mod flood;
+mod friend;
 mod link;
 mod messages;
 mod pairing;
 mod release;
 mod world;
 
-pub(crate) use world::{ADA, OWNER, World};
+pub(crate) use world::World;
