@@ -1,5 +1,7 @@
 //! A status as text.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::cli::out;
@@ -21,7 +23,7 @@ pub(super) fn lines(status: &Value) -> Vec<String> {
             text(&daemon["version"])
         )),
     }
-    lines.push(format!("home       {}", text(&status["home"])));
+    lines.push(format!("home       {}", out::path(Path::new(&text(&status["home"])))));
     let engine = &status["engine"];
     match engine["state"].as_str() {
         Some("ready") => lines.push(format!("engine     {}", text(&engine["runtime"]))),
