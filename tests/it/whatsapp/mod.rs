@@ -4,6 +4,8 @@
 mod crash;
 mod e2e;
 mod flood;
+mod link;
+mod messages;
 mod pairing;
 mod release;
 mod world;
