@@ -11,6 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::agent::{self, Job, Shared, notice};
+#[cfg(feature = "whatsapp")]
+use crate::channel::whatsapp::WhatsApp;
 use crate::config::{CredentialsChoice, Settings};
 use crate::credentials::{self, DEFAULT_BASE_URL, Listen, Proxy, Upstream};
 use crate::dispatcher::{Dispatcher, Word};
@@ -107,6 +109,8 @@ pub enum Duty {
     Messages,
     /// The tasks that somebody claims while it lives, and nothing else.
     ClaimedTasks,
+    /// `WhatsApp` alone, so that a phone can take it in.
+    Pairing,
 }
 
 /// The end of a core thread.
@@ -126,6 +130,8 @@ pub struct Daemon {
     bells: Vec<Waker>,
     threads: Vec<JoinHandle<()>>,
     keeper: Option<keeper::Keeper>,
+    #[cfg(feature = "whatsapp")]
+    whatsapp: Option<WhatsApp>,
     // Dropped last: nobody else may serve this home before all the above is gone.
     _proxy: Option<Proxy>,
     _lock: Lock,
@@ -183,6 +189,8 @@ impl Daemon {
             bells: Vec::new(),
             threads: Vec::new(),
             keeper: None,
+            #[cfg(feature = "whatsapp")]
+            whatsapp: None,
             _proxy: proxy,
             _lock: lock,
         };
@@ -207,7 +215,7 @@ impl Daemon {
         let (bell, tasks) = (daemon.hang_bell(home)?, Store::open(&home.database())?);
         let scheduler = match duty {
             Duty::All => Scheduler::new(tasks, bell, words.clone(), zone),
-            Duty::Messages | Duty::ClaimedTasks => {
+            Duty::Messages | Duty::ClaimedTasks | Duty::Pairing => {
                 Scheduler::for_claims(tasks, bell, words.clone(), zone)?
             }
         };
@@ -216,7 +224,7 @@ impl Daemon {
             let stopped = || stopping.load(Ordering::Relaxed);
             scheduler.run(stopped).map_err(|error| crate::chain(&error))
         })?;
-        if duty != Duty::ClaimedTasks {
+        if matches!(duty, Duty::All | Duty::Messages) {
             let (bell, to_dispatcher) = (daemon.hang_bell(home)?, words.clone());
             daemon.spawn("poller".to_owned(), &died, move || {
                 let stopped = || is_stopping.load(Ordering::Relaxed);
@@ -236,6 +244,12 @@ impl Daemon {
             keeper::Keeper::start(&shared, words, asked)
                 .map_err(|source| Fatal::System { doing: "start a thread", source })?,
         );
+        #[cfg(feature = "whatsapp")]
+        if matches!(duty, Duty::All | Duty::Pairing) {
+            let started = WhatsApp::start(home, &shared.settings);
+            daemon.whatsapp =
+                Some(started.map_err(|source| Fatal::System { doing: "start WhatsApp", source })?);
+        }
         Ok(daemon)
     }
 
@@ -288,6 +302,9 @@ impl Daemon {
                 }
             }
         };
+        // What was answered in this grace went out while it lasted; the rest does at the next start.
+        #[cfg(feature = "whatsapp")]
+        drop(self.whatsapp.take());
         self.words = None;
         // Only now: until its end an agent may ask for something.
         self.requests = None;

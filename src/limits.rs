@@ -255,6 +255,17 @@ pub const WHATSAPP_HTTP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// A request over HTTP, from its name to its last byte.
 pub const WHATSAPP_HTTP_MAX: Duration = Duration::from_mins(2);
 
+/// How often `WhatsApp` is asked what the groups are called.
+pub const GROUPS_SYNC_INTERVAL: Duration = Duration::from_hours(24);
+/// After it did not answer.
+pub const GROUPS_SYNC_RETRY: Duration = Duration::from_mins(5);
+/// Between two such questions, whoever wants to know.
+pub const GROUPS_SYNC_PAUSE: Duration = Duration::from_secs(2);
+/// Groups of one account that are noted.
+pub const GROUPS_MAX: usize = 10_000;
+/// Characters of a group's name. `WhatsApp` allows 100.
+pub const GROUP_NAME_CHARS_MAX: usize = 100;
+
 /// How long a statement waits for another process's transaction.
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
 

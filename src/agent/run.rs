@@ -342,7 +342,7 @@ impl Live<'_> {
             crate::crash_point("frame_read");
             self.store.record(self.id, &step, UnixMs::now())?;
             crate::crash_point("outbox_committed");
-            if !step.answers.is_empty() {
+            if !step.answers.is_empty() || turn_ended {
                 Doorbell::ring(&self.shared.home);
             }
         }

@@ -115,16 +115,37 @@ impl UnregisterCommand {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "list-groups")]
 pub(super) struct ListCommand {
+    /// show WhatsApp groups that no group here serves, too
+    #[argh(switch)]
+    all: bool,
+    /// ask WhatsApp for its groups first; implies --all
+    #[cfg(feature = "whatsapp")]
+    #[argh(switch)]
+    refresh: bool,
     /// one JSON array
     #[argh(switch)]
     json: bool,
 }
 
 impl ListCommand {
+    #[cfg(feature = "whatsapp")]
+    fn shows_all(&self) -> bool {
+        self.all || self.refresh
+    }
+
+    #[cfg(not(feature = "whatsapp"))]
+    fn shows_all(&self) -> bool {
+        self.all
+    }
+
     /// # Errors
     /// The database.
     pub(super) fn run(self, home: &Home) -> Result<(), Error> {
         let settings = super::settings(home)?;
+        #[cfg(feature = "whatsapp")]
+        if self.refresh {
+            super::pair::refresh_groups(home)?;
+        }
         let store = super::store_with_main(home)?;
         let (groups, corrupt) = store.groups()?;
         for row in corrupt {
@@ -152,6 +173,20 @@ impl ListCommand {
                 };
                 let name = out::harmless(&group.name);
                 rows.push(vec![group.folder.to_string(), name, trigger, chats.join(" ")]);
+            }
+        }
+        for chat in if self.shows_all() { store.all_chats()? } else { Vec::new() } {
+            if !chat.is_group || chat.folder.is_some() {
+                continue;
+            }
+            let (jid, name) = (chat.jid, chat.name.unwrap_or_default());
+            if self.json {
+                list.push(
+                    serde_json::json!({"folder": null, "name": name, "chats": [jid.as_str()]}),
+                );
+            } else {
+                let row = ["-", &out::harmless(&name), "not served", jid.as_str()];
+                rows.push(row.map(str::to_owned).to_vec());
             }
         }
         if self.json {

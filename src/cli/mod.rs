@@ -9,6 +9,10 @@ mod group_config;
 mod groups;
 mod mounts;
 mod out;
+#[cfg(feature = "whatsapp")]
+mod pair;
+#[cfg(feature = "whatsapp")]
+mod qr;
 mod run;
 mod run_task;
 mod script;
@@ -70,6 +74,12 @@ enum Command {
     ShowTask(tasks::ShowCommand),
     RunTask(run_task::RunTaskCommand),
     RunDue(run_task::RunDueCommand),
+    #[cfg(feature = "whatsapp")]
+    Pair(pair::PairCommand),
+    #[cfg(feature = "whatsapp")]
+    Unpair(pair::UnpairCommand),
+    #[cfg(feature = "whatsapp")]
+    Reconnect(pair::ReconnectCommand),
 }
 
 /// Why a command did not do what was asked.
@@ -165,6 +175,12 @@ pub fn main() -> ExitCode {
         Command::ShowTask(command) => finish(command.run(&home)),
         Command::RunTask(command) => code(command.run(&home)),
         Command::RunDue(command) => code(command.run(&home)),
+        #[cfg(feature = "whatsapp")]
+        Command::Pair(command) => finish(command.run(&home)),
+        #[cfg(feature = "whatsapp")]
+        Command::Unpair(command) => finish(command.run(&home)),
+        #[cfg(feature = "whatsapp")]
+        Command::Reconnect(command) => finish(command.run(&home)),
     }
 }
 

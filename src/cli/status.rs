@@ -94,6 +94,7 @@ fn gather(home: &Home) -> Result<Value, Error> {
         "home": home.root().display().to_string(),
         "daemon": daemon,
         "engine": if running.is_some() { parsed(keeper::STATE_KEY)? } else { Value::Null },
+        "whatsapp": if running.is_some() { parsed("whatsapp")? } else { Value::Null },
         "warnings": warnings(&settings, &groups),
         "groups": groups.len(),
         "groups_unreadable": corrupt.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -165,6 +166,7 @@ fn lines(status: &Value) -> Vec<String> {
     for note in engine["notes"].as_array().into_iter().flatten() {
         lines.push(format!("           {}", text(note)));
     }
+    lines.extend(whatsapp(&status["whatsapp"], &text));
     for warning in each("warnings") {
         lines.push(format!("warning    {}", text(&warning)));
     }
@@ -220,6 +222,25 @@ fn lines(status: &Value) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// Where the link to `WhatsApp` stands, and what a person can do about it.
+fn whatsapp(state: &Value, text: &dyn Fn(&Value) -> String) -> Vec<String> {
+    let Some(name) = state["state"].as_str() else { return Vec::new() };
+    let mut line = format!("whatsapp   {}", out::harmless(name));
+    if !state["number"].is_null() {
+        line.push_str(&format!(", +{} {}", text(&state["number"]), text(&state["name"])));
+    }
+    if let Some(until) = state["until_ms"].as_i64() {
+        let seconds = UnixMs(until).since(UnixMs::now()).as_secs();
+        line.push_str(&format!(", for {}", span(seconds)));
+    }
+    for key in ["reason", "act"] {
+        if !state[key].is_null() {
+            line.push_str(&format!("; {}", text(&state[key])));
+        }
+    }
+    vec![line]
 }
 
 /// Seconds for a person.

@@ -35,6 +35,34 @@ impl Store {
         upsert(&self.conn, jid, name, is_group, at).map_err(failed("noting a chat"))
     }
 
+    /// Notes that these groups exist and what they are called, in one transaction. When something
+    /// was said there stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`](super::Error::Sqlite).
+    pub fn name_groups(&mut self, names: &[(ChatJid, String)]) -> Result<()> {
+        let doing = "naming the groups";
+        let sql = "INSERT INTO chats (jid, name, is_group) VALUES (?, ?, 1)
+                   ON CONFLICT (jid) DO UPDATE SET name = excluded.name, is_group = 1
+                   WHERE name IS NOT excluded.name OR is_group = 0";
+        let tx = self.write(doing)?;
+        for (jid, name) in names {
+            let run = || tx.prepare_cached(sql)?.execute((jid, name));
+            run().map_err(failed(doing))?;
+        }
+        tx.commit().map_err(failed(doing))
+    }
+
+    /// Whether something was said since then in a group whose name nobody has told.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`](super::Error::Sqlite).
+    pub fn has_nameless_group_since(&self, since: UnixMs) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM chats WHERE is_group = 1 AND name IS NULL
+                   AND jid LIKE '%@g.us' AND last_message_at_ms > ?)";
+        self.one(sql, [since], "looking for groups without a name", |row| row.get(0))
+    }
+
     /// All chats, the latest active first; rows with an impossible address are left out.
     ///
     /// # Errors

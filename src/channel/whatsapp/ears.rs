@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::Sender;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
 
+use super::groups;
 use super::line::Line;
 use super::outbound;
 use super::transport;
@@ -20,6 +21,8 @@ pub(super) enum Word {
     Code(u16),
     /// The socket is closed.
     Line(transport::End),
+    /// What the groups are called, or why that is not to be had.
+    Groups(Result<groups::Names, String>),
 }
 
 /// A listener for the events of one client.

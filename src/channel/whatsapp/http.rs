@@ -102,3 +102,64 @@ impl Reach {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::super::runtime::block_on;
+    use super::*;
+
+    fn check(reach: Reach, url: &str, expected: Option<&str>) {
+        assert_eq!(expected, reach.uri(url).ok().map(|uri| uri.to_string()).as_deref(), "{url}");
+    }
+
+    #[test]
+    fn requests_stay_where_the_connection_is() {
+        let far = "https://mmg.whatsapp.net/a?b=c";
+        check(Reach::Encrypted, far, Some(far));
+        check(Reach::Loopback, far, None);
+        check(Reach::Loopback, "https://127.0.0.1:81/a?b=c", Some("http://127.0.0.1:81/a?b=c"));
+        for url in ["http://mmg.whatsapp.net/", "https://127.0.0.1:81/", "https://[::1]/", "/a", ""]
+        {
+            check(Reach::Encrypted, url, None);
+        }
+    }
+
+    /// Serves one request with `answer`; the client's outcome and what it had asked.
+    fn ask(request: HttpRequest, answer: &'static [u8]) -> (anyhow::Result<HttpResponse>, String) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let url = format!("ws://{}/", listener.local_addr().expect("bound"));
+        let request = HttpRequest { url: url.replace("ws:", "https:") + &request.url, ..request };
+        let asked = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("a client");
+            let mut head = vec![0; 4096];
+            let count = socket.read(&mut head).expect("a request");
+            head.truncate(count);
+            socket.write_all(answer).unwrap_or_default();
+            String::from_utf8(head).expect("text")
+        });
+        let endpoint = Endpoint::parse(&url, false).expect("this machine");
+        let http = Http::new(&endpoint, Pool::start(1).expect("threads"), None).expect("usable");
+        (block_on(http.execute(request)), asked.join().expect("asked"))
+    }
+
+    #[test]
+    fn what_the_server_says_is_an_answer_whatever_it_says() {
+        let request = HttpRequest::get("sw.js").with_header("x-y", "z");
+        let (answer, asked) = ask(request, b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno");
+        let answer = answer.expect("an answer");
+        assert_eq!((404, b"no".to_vec()), (answer.status_code, answer.body));
+        assert!(asked.starts_with("GET /sw.js HTTP/1.1\r\n") && asked.contains("x-y: z\r\n"));
+        let moved = b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\n\r\n";
+        assert_eq!(302, ask(HttpRequest::get(""), moved).0.expect("an answer").status_code);
+    }
+
+    #[test]
+    fn an_oversized_answer_is_refused() {
+        let endless = b"HTTP/1.1 200 OK\r\nContent-Length: 33554433\r\n\r\n";
+        ask(HttpRequest::get(""), endless).0.expect_err("too large");
+    }
+}

@@ -40,23 +40,22 @@ impl World {
         store.register_group(&new, NOW).expect("nothing is taken");
     }
 
-    fn message(&self, change: impl FnOnce(&mut Incoming<'_>)) -> Option<NewMessage> {
-        let (chat, sender) = (jid("99@lid"), jid("99:2@lid"));
-        let message =
-            wa::Message { conversation: Some("hi @777".to_owned()), ..Default::default() };
-        let mut incoming = Incoming {
+    fn message(&self, chat: &str, is_from_me: bool, text: Option<&str>) -> Option<NewMessage> {
+        let (chat, sender) = (jid(chat), jid("99:2@lid"));
+        let others = vec![jid("4915@s.whatsapp.net")];
+        let message = wa::Message { conversation: text.map(str::to_owned), ..Default::default() };
+        let incoming = Incoming {
             id: "A1",
             chat: &chat,
             sender: &sender,
-            chat_others: vec![jid("4915@s.whatsapp.net")],
-            sender_others: vec![jid("4915@s.whatsapp.net")],
-            is_from_me: false,
+            chat_others: if self.me.is(&chat) { vec![] } else { others.clone() },
+            sender_others: others,
+            is_from_me,
             name: "Ann",
             sent_at: NOW,
             history: false,
             message: &message,
         };
-        change(&mut incoming);
         let store = self.inbound.store.lock().expect("nobody panicked");
         self.inbound.new_message(&store, &self.me, &incoming)
     }
@@ -69,22 +68,21 @@ fn jid(text: &str) -> Jid {
 #[test]
 fn h66_a_person_is_one_chat_and_one_sender_by_either_address() {
     let world = World::new(false);
-    let message = world.message(|_| ()).expect("it says something");
+    let message = world.message("99@lid", false, Some("hi @777")).expect("it says something");
     assert_eq!("4915@s.whatsapp.net", message.chat.as_str());
     assert_eq!("4915@s.whatsapp.net", message.sender);
     assert_eq!(Some("99@lid"), message.sender_alt.as_deref());
     assert_eq!(Some("Ann"), message.chat_name.as_deref());
     assert_eq!("hi @Andy", message.text);
     world.register("99@lid");
-    assert_eq!("99@lid", world.message(|_| ()).expect("it says something").chat.as_str());
+    let message = world.message("99@lid", false, Some("hi")).expect("it says something");
+    assert_eq!("99@lid", message.chat.as_str());
 }
 
 #[test]
 fn h15_what_the_owner_types_on_the_phone_is_theirs_unless_the_number_is_not() {
-    let own = jid("15550001@s.whatsapp.net");
     let typed = |world: &World| {
-        let to_self = |incoming: &mut Incoming<'_>| incoming.is_from_me = true;
-        let message = world.message(to_self).expect("it says something");
+        let message = world.message("99@lid", true, Some("hi")).expect("it says something");
         assert_eq!("15550001@s.whatsapp.net", message.sender);
         assert_eq!(None, message.chat_name, "the name is ours, not the chat's");
         message.is_from_assistant
@@ -93,13 +91,9 @@ fn h15_what_the_owner_types_on_the_phone_is_theirs_unless_the_number_is_not() {
     assert!(typed(&World::new(true)));
     // "Message yourself", by whichever address.
     let world = World::new(false);
-    for chat in [&own, &jid("777@lid")] {
-        let message = world.message(|incoming| {
-            incoming.chat = chat;
-            incoming.chat_others.clear();
-            incoming.is_from_me = true;
-        });
-        assert_eq!("15550001@s.whatsapp.net", message.expect("it says something").chat.as_str());
+    for chat in ["15550001@s.whatsapp.net", "777@lid"] {
+        let message = world.message(chat, true, Some("hi")).expect("it says something");
+        assert_eq!("15550001@s.whatsapp.net", message.chat.as_str());
     }
 }
 
@@ -118,8 +112,7 @@ fn h13_what_waited_too_long_or_is_older_than_the_pairing_is_context() {
 #[test]
 fn h17_h19_what_says_nothing_is_left_out_and_so_is_what_nobody_talks_in() {
     let world = World::new(false);
-    let empty = wa::Message::default();
-    assert_eq!(None, world.message(|incoming| incoming.message = &empty));
-    let status = jid("status@broadcast");
-    assert_eq!(None, world.message(|incoming| incoming.chat = &status));
+    assert_eq!(None, world.message("99@lid", false, None));
+    assert_eq!(None, world.message("99@lid", false, Some(" ")));
+    assert_eq!(None, world.message("status@broadcast", false, Some("hi")));
 }

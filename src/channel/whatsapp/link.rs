@@ -15,10 +15,11 @@ use wacore::types::events::Event as Told;
 
 use super::certificate::Endpoint;
 use super::ears::{Ears, Word as Heard};
+use super::groups;
 use super::inbound::{self, Inbound, PAIRED_AT_KEY};
 use super::line::{Line, Online};
 use super::outbound;
-use super::pairing::{PAIRING_KEY, Pairing, WANTED_KEY};
+use super::pairing::{Pairing, STATE_KEY, Step, Wanted};
 use super::presence::Presence;
 use super::runtime::block_on;
 use super::session::Session;
@@ -31,9 +32,6 @@ use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, GroupFolder, UnixMs};
 use crate::limits::{LINK_EVENTS_MAX, LINK_LOOK_INTERVAL, LINK_SILENCE_MAX};
 use crate::store::{self, ContainerConfig, NewGroup, RunKind, RunState, Store};
-
-/// Under this key the store knows where the link stands: [`Machine::shown`], and who we are.
-pub(super) const STATE_KEY: &str = "whatsapp";
 
 /// What the thread is given.
 pub(super) struct Given {
@@ -63,6 +61,7 @@ struct Link<'a> {
     session: Option<Session>,
     presence: Presence,
     pairing: Option<Pairing>,
+    groups: groups::Sync,
     address: Option<IpAddr>,
 }
 
@@ -93,7 +92,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     let stored = store.get_state(STATE_KEY)?.and_then(|text| serde_json::from_str(&text).ok());
     let stored: Value = stored.unwrap_or_default();
     // Of a pairing that nobody leads any more.
-    store.take_state(PAIRING_KEY)?;
+    Step::hide(&mut store)?;
     let now = Now { up: Duration::ZERO, wall: UnixMs::now() };
     let is_paired = Session::is_paired(&given.home);
     let (machine, todo) = Machine::start(now, is_paired, &stored);
@@ -116,6 +115,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
         session: None,
         presence: Presence::default(),
         pairing: None,
+        groups: groups::Sync::default(),
         address: None,
     };
     given.line.show(None);
@@ -140,13 +140,17 @@ impl Link<'_> {
         for word in heard.try_iter() {
             self.hear(word)?;
         }
-        if let Some(wanted) = self.store.take_state(WANTED_KEY)? {
-            self.want(&wanted)?;
+        if let Some(wanted) = Wanted::take(&mut self.store)? {
+            self.want(wanted)?;
+        }
+        if self.pairing.as_ref().is_some_and(|pairing| pairing.is_expired(UnixMs::now())) {
+            self.end_pairing(Step::Expired)?;
         }
         self.look_at_run()?;
         self.look_at_network()?;
         self.tell(Event::Tick)?;
         self.show_presence()?;
+        self.look_at_groups()?;
         let up = self.started.elapsed();
         if self.run.as_ref().is_some_and(|run| run.over_since.is_some()) {
             return Ok(REASON_WAIT_MAX / 5);
@@ -280,15 +284,44 @@ impl Link<'_> {
             self.drop_session();
         }
         log::info!("whatsapp connection={} is over: {end:?}", self.run_count);
-        if let Some(pairing) = &mut self.pairing
-            && end == End::Unscanned
-        {
-            let error = "nobody has scanned the code";
-            pairing.show(&mut self.store, json!({"step": "failed", "error": error}))?;
-            self.pairing = None;
-            Doorbell::ring(&self.given.home);
+        self.groups.interrupt();
+        let is_unscanned = end == End::Unscanned;
+        self.tell(Event::Ended(end))?;
+        if is_unscanned {
+            self.end_pairing(Step::Expired)?;
+        } else if let Some(act) = self.machine.act() {
+            self.end_pairing(Step::Failed { error: act.to_owned() })?;
         }
-        self.tell(Event::Ended(end))
+        Ok(())
+    }
+
+    /// Shows the last step of a pairing, if there is one.
+    fn end_pairing(&mut self, step: Step) -> Result<(), store::Error> {
+        let Some(pairing) = self.pairing.take() else { return Ok(()) };
+        self.show_step(&pairing, step)?;
+        self.tell(Event::PairingOver)
+    }
+
+    fn show_step(&mut self, pairing: &Pairing, step: Step) -> Result<(), store::Error> {
+        step.show(&mut self.store, pairing.asked_at)?;
+        Doorbell::ring(&self.given.home);
+        Ok(())
+    }
+
+    fn look_at_groups(&mut self) -> Result<(), store::Error> {
+        if *self.machine.state() != State::Online {
+            return Ok(());
+        }
+        let Some(Online { client, pool, .. }) = self.given.line.online() else { return Ok(()) };
+        if self.groups.is_due(&self.store, UnixMs::now())? {
+            let (to_us, bell) = (self.to_us.clone(), self.bell.waker());
+            pool.spawn_detached(Box::pin(async move {
+                // Without room it is asked for again, by and by.
+                to_us.try_send(Heard::Groups(groups::ask(client).await)).ok();
+                bell.wake();
+            }));
+        }
+        Ok(())
     }
 
     fn look_at_network(&mut self) -> Result<(), store::Error> {
@@ -321,6 +354,11 @@ impl Link<'_> {
                 }
                 Ok(())
             }
+            Heard::Groups(told) => {
+                self.groups.done(&mut self.store, told)?;
+                Doorbell::ring(&self.given.home);
+                Ok(())
+            }
             Heard::Event(event) => self.hear_event(&event),
         }
     }
@@ -333,12 +371,7 @@ impl Link<'_> {
     }
 
     fn hear_event(&mut self, event: &Told) -> Result<(), store::Error> {
-        if let Some(pairing) = &mut self.pairing
-            && let Some(step) = Pairing::step(event, UnixMs::now())
-        {
-            pairing.show(&mut self.store, step)?;
-            Doorbell::ring(&self.given.home);
-        }
+        self.hear_of_pairing(event)?;
         match event {
             Told::Connected(_) => self.come_online()?,
             Told::PairSuccess(_) => {
@@ -356,6 +389,12 @@ impl Link<'_> {
                 self.ends(End::Code(u16::try_from(failure.reason.code()).unwrap_or(0)));
             }
             Told::PairingQrCodesExhausted(_) => self.ends(End::Unscanned),
+            Told::GroupUpdate(update) => {
+                if let Some(renamed) = groups::renamed(update) {
+                    self.store.name_groups(&[renamed])?;
+                    Doorbell::ring(&self.given.home);
+                }
+            }
             Told::HistorySync(history) => {
                 if let Some(session) = &self.session {
                     self.inbound.take_history(&session.client, history)?;
@@ -369,6 +408,31 @@ impl Link<'_> {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn hear_of_pairing(&mut self, event: &Told) -> Result<(), store::Error> {
+        let Some(mut pairing) = self.pairing.take() else { return Ok(()) };
+        if let Some(options) = pairing.code_to_ask_for(event)
+            && let Some(session) = &self.session
+        {
+            let client = Arc::clone(&session.client);
+            session.pool.spawn_detached(Box::pin(async move {
+                if let Err(error) = client.pair_with_code(options).await {
+                    // The link is told by an event, too.
+                    log::debug!("no code to pair with: {error}");
+                }
+            }));
+        }
+        let step = pairing.heard(event, UnixMs::now());
+        let is_last = matches!(step, Some(Step::Failed { .. } | Step::Expired));
+        if let Some(step) = step {
+            self.show_step(&pairing, step)?;
+        }
+        if is_last {
+            return self.tell(Event::PairingOver);
+        }
+        self.pairing = Some(pairing);
         Ok(())
     }
 
@@ -390,24 +454,22 @@ impl Link<'_> {
             return Ok(());
         }
         self.given.line.show(Some(online));
-        self.attach_own_chat(address(&me.pn))?;
-        if let Some(mut pairing) = self.pairing.take() {
-            let mut done = self.identity.clone();
-            done["step"] = "done".into();
-            pairing.show(&mut self.store, done)?;
-            Doorbell::ring(&self.given.home);
-        }
-        Ok(())
+        let Some(pairing) = self.pairing.take() else { return Ok(()) };
+        let is_attached = self.attach_own_chat(address(&me.pn))?;
+        let text = |key: &str| self.identity[key].as_str().unwrap_or_default().to_owned();
+        let done = Step::Done { number: text("number"), name: text("name"), is_attached };
+        self.show_step(&pairing, done)
     }
 
     /// "Message yourself" is how one talks to main, where the number is the owner's.
-    fn attach_own_chat(&mut self, own: Option<String>) -> Result<(), store::Error> {
-        let Some(jid) = own.and_then(|own| ChatJid::new(&own).ok()) else { return Ok(()) };
+    /// Tells whether it came to be.
+    fn attach_own_chat(&mut self, own: Option<String>) -> Result<bool, store::Error> {
+        let Some(jid) = own.and_then(|own| ChatJid::new(&own).ok()) else { return Ok(false) };
         let main = self.main_group()?;
         let chats = self.store.chats_of_group(&main)?;
         let is_reached = chats.iter().any(|chat| chat.channel() == ChannelKind::Whatsapp);
-        if self.pairing.is_none() || self.given.settings.assistant_has_own_number || is_reached {
-            return Ok(());
+        if self.given.settings.assistant_has_own_number || is_reached {
+            return Ok(false);
         }
         let new = NewGroup {
             jid,
@@ -421,9 +483,12 @@ impl Link<'_> {
         };
         match self.store.register_group(&new, UnixMs::now()) {
             Ok(_) => log::info!("chat={} is attached to main", new.jid),
-            Err(error) => log::warn!("own chat not attached: {}", crate::chain(&error)),
+            Err(error) => {
+                log::warn!("own chat not attached: {}", crate::chain(&error));
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn main_group(&self) -> Result<GroupFolder, store::Error> {
@@ -432,26 +497,25 @@ impl Link<'_> {
         Ok(main.unwrap_or_else(GroupFolder::main))
     }
 
-    fn want(&mut self, wanted: &str) -> Result<(), store::Error> {
-        let wanted: Value = serde_json::from_str(wanted).unwrap_or_default();
-        match wanted["what"].as_str() {
-            Some("pair") => {
-                let mut pairing = Pairing::default();
-                pairing.show(&mut self.store, json!({"step": "waiting"}))?;
+    fn want(&mut self, wanted: Wanted) -> Result<(), store::Error> {
+        match wanted {
+            Wanted::Pair { phone, asked_at_ms } => {
+                let pairing = Pairing::new(phone, UnixMs(asked_at_ms));
+                if self.machine.is_paired() {
+                    let error = "it is linked already: `rust-claw unpair` ends that first";
+                    return self.show_step(&pairing, Step::Failed { error: error.to_owned() });
+                }
+                self.show_step(&pairing, Step::Waiting)?;
                 self.pairing = Some(pairing);
                 self.tell(Event::Pair)
             }
-            Some("stop-pairing") => {
+            Wanted::GiveUp => {
                 self.pairing = None;
-                self.store.take_state(PAIRING_KEY)?;
+                Step::hide(&mut self.store)?;
                 self.tell(Event::PairingOver)
             }
-            Some("unpair") => self.tell(Event::Unpair),
-            Some("reconnect") => self.tell(Event::Reconnect),
-            other => {
-                log::warn!("unknown wish to WhatsApp: {other:?}");
-                Ok(())
-            }
+            Wanted::Unpair => self.tell(Event::Unpair),
+            Wanted::Reconnect => self.tell(Event::Reconnect),
         }
     }
 
@@ -496,7 +560,7 @@ impl Link<'_> {
     /// What the next start begins with, and `status` shows meanwhile.
     fn store_off(&mut self) -> Result<(), store::Error> {
         let mut shown = self.machine.shown(self.now());
-        if !matches!(self.machine.state(), State::NeedsPairing { .. }) {
+        if !matches!(self.machine.state(), State::NeedsPairing { .. } | State::Unpaired) {
             shown["state"] = "off".into();
         }
         self.add_identity(&mut shown);

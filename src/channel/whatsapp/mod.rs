@@ -14,6 +14,7 @@
 mod certificate;
 mod content;
 mod ears;
+pub(crate) mod groups;
 mod http;
 mod identity;
 mod inbound;
@@ -22,7 +23,7 @@ mod line;
 mod link;
 mod outbound;
 mod pace;
-mod pairing;
+pub(crate) mod pairing;
 mod presence;
 mod runtime;
 mod session;

@@ -112,7 +112,8 @@ impl Session {
     /// # Errors
     /// They cannot be opened or removed.
     pub(super) fn forget(home: &Home) -> io::Result<()> {
-        Keys::open(&home.whatsapp_database()).map_err(io::Error::other)?.wipe()
+        let keys = Keys::open(&home.whatsapp_database()).map_err(io::Error::other)?;
+        keys.wipe().map_err(io::Error::other)
     }
 
     /// Tells the server that this device goes.

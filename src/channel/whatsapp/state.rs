@@ -230,6 +230,11 @@ impl Machine {
         &self.state
     }
 
+    /// Whether a phone has taken this device in, and not let it go since.
+    pub(super) fn is_paired(&self) -> bool {
+        self.is_paired
+    }
+
     /// When [`Event::Tick`] is wanted at the latest.
     pub(super) fn due(&self) -> Option<Duration> {
         match &self.state {

@@ -5,7 +5,6 @@
 //! lock, and hands the messages on, again without. Who sends takes the lock too. So nobody polls,
 //! and encrypted and plain connections are one code.
 
-use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::path::Path;
@@ -17,11 +16,11 @@ use async_channel::Sender;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustls::{ClientConfig, ClientConnection};
-use tungstenite::client::IntoClientRequest;
+use tungstenite::client::{IntoClientRequest, client_with_config};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::HeaderValue;
 use tungstenite::http::header::ORIGIN;
-use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 use wacore::net::{
     DisconnectReason, Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIGIN,
@@ -90,7 +89,7 @@ impl TransportFactory for Sockets {
         let connected = blocking(&*self.runtime, move || connect(&endpoint, &config)).await;
         let (sender, events) = async_channel::bounded(WHATSAPP_EVENTS_MAX);
         let started = connected.and_then(|line| {
-            let socket = line.socket.try_clone()?;
+            let socket = line.wire.socket.try_clone()?;
             let line = Arc::new(Mutex::new(line));
             let reader =
                 Reader { line: Arc::clone(&line), socket: socket.try_clone()?, events: sender };
@@ -178,7 +177,7 @@ impl Reader {
     fn read_all(&mut self) -> io::Result<DisconnectReason> {
         let mut buffer = vec![0; WHATSAPP_READ_BYTES];
         let mut messages = Vec::new();
-        // Of what came with the handshake, TLS may hold a part.
+        // First, what came right behind the handshake.
         let mut count = 0;
         loop {
             let closed = {
@@ -210,19 +209,18 @@ impl Reader {
 /// thread of the other's: hence a lock.
 struct Line {
     websocket: WebSocket<Memory>,
-    tls: Option<ClientConnection>,
-    socket: TcpStream,
+    wire: Wire,
 }
 
 impl Line {
     fn send(&mut self, data: Bytes) -> io::Result<()> {
         self.websocket.send(Message::Binary(data)).map_err(into_io)?;
-        self.flush()
+        self.wire.send_from(self.websocket.get_mut())
     }
 
     fn close(&mut self) -> io::Result<()> {
         self.websocket.close(None).map_err(into_io)?;
-        self.flush()
+        self.wire.send_from(self.websocket.get_mut())
     }
 
     /// Takes what the socket gave; says whether it was the end.
@@ -231,11 +229,7 @@ impl Line {
         received: &[u8],
         messages: &mut Vec<Bytes>,
     ) -> io::Result<Option<DisconnectReason>> {
-        let incoming = &mut self.websocket.get_mut().incoming;
-        match &mut self.tls {
-            Some(tls) => tls::decrypt(tls, received, incoming)?,
-            None => incoming.extend_from_slice(received),
-        }
+        self.wire.receive_into(received, self.websocket.get_mut())?;
         let closed = loop {
             match self.websocket.read() {
                 Ok(Message::Binary(data)) => messages.push(data),
@@ -261,15 +255,35 @@ impl Line {
             Ok(()) | Err(tungstenite::Error::ConnectionClosed) => (),
             Err(error) => return Err(into_io(error)),
         }
-        self.flush()?;
+        self.wire.send_from(self.websocket.get_mut())?;
         Ok(closed)
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        let outgoing = std::mem::take(&mut self.websocket.get_mut().outgoing);
+/// What is below the websocket.
+struct Wire {
+    tls: Option<ClientConnection>,
+    socket: TcpStream,
+}
+
+impl Wire {
+    /// Sends what is to go out, and whatever TLS has to say.
+    fn send_from(&mut self, memory: &mut Memory) -> io::Result<()> {
+        let outgoing = std::mem::take(&mut memory.outgoing);
         match &mut self.tls {
             Some(tls) => tls::encrypt(tls, &outgoing, &mut self.socket),
             None => self.socket.write_all(&outgoing),
+        }
+    }
+
+    /// Takes what the socket gave.
+    fn receive_into(&mut self, received: &[u8], memory: &mut Memory) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls::decrypt(tls, received, &mut memory.incoming),
+            None => {
+                memory.incoming.extend_from_slice(received);
+                Ok(())
+            }
         }
     }
 }
@@ -304,30 +318,42 @@ impl Write for Memory {
     }
 }
 
-/// Blocks for [`WHATSAPP_CONNECT_MAX`] at most, and for as long as the system looks up the name.
+/// Blocks for some multiples of [`WHATSAPP_CONNECT_MAX`] at most, and for as long as the system
+/// looks up the name.
 fn connect(endpoint: &Endpoint, config: &Arc<ClientConfig>) -> io::Result<Line> {
     let mut socket = connect_tcp(endpoint)?;
     socket.set_nodelay(true)?;
     socket.set_write_timeout(Some(WHATSAPP_WRITE_MAX))?;
     socket.set_read_timeout(Some(WHATSAPP_CONNECT_MAX))?;
+    let deadline = Instant::now() + WHATSAPP_CONNECT_MAX;
     let mut request = endpoint.uri.clone().into_client_request().map_err(into_io)?;
     request.headers_mut().insert(ORIGIN, HeaderValue::from_static(WHATSAPP_WEB_ORIGIN));
-    let mut tls = endpoint.is_tls.then(|| tls::connection(config, &endpoint.host)).transpose()?;
-    // The server speaks second, so that nothing can be lost between the two websockets.
-    match &mut tls {
-        Some(tls) => {
-            let stream = rustls::Stream::new(tls, &mut socket);
-            tungstenite::client(request, stream).map(drop).map_err(not_upgraded)?;
-        }
-        None => tungstenite::client(request, &socket).map(drop).map_err(not_upgraded)?,
-    }
-    socket.set_read_timeout(None)?;
     let limits = WebSocketConfig::default()
         .max_message_size(Some(WHATSAPP_MESSAGE_BYTES_MAX))
         .max_frame_size(Some(WHATSAPP_MESSAGE_BYTES_MAX))
         .read_buffer_size(WHATSAPP_READ_BYTES);
-    let websocket = WebSocket::from_raw_socket(Memory::default(), Role::Client, Some(limits));
-    Ok(Line { websocket, tls, socket })
+    let tls = endpoint.is_tls.then(|| tls::connection(config, &endpoint.host)).transpose()?;
+    let mut wire = Wire { tls, socket: socket.try_clone()? };
+    let mut buffer = vec![0; WHATSAPP_READ_BYTES];
+    let mut attempt = client_with_config(request, Memory::default(), Some(limits));
+    loop {
+        let mut unfinished = match attempt {
+            Ok((websocket, _)) => {
+                socket.set_read_timeout(None)?;
+                return Ok(Line { websocket, wire });
+            }
+            Err(HandshakeError::Failure(error)) => return Err(into_io(error)),
+            Err(HandshakeError::Interrupted(unfinished)) => unfinished,
+        };
+        let memory = unfinished.get_mut().get_mut();
+        wire.send_from(memory)?;
+        let count = socket.read(&mut buffer)?;
+        if count == 0 || deadline <= Instant::now() {
+            return Err(io::Error::other("the server did not finish the handshake"));
+        }
+        wire.receive_into(&buffer[..count], memory)?;
+        attempt = unfinished.handshake();
+    }
 }
 
 /// The first of the host's addresses that answers.
@@ -345,15 +371,6 @@ fn connect_tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
         }
     }
     Err(failed)
-}
-
-fn not_upgraded<S: fmt::Debug + tungstenite::handshake::HandshakeRole>(
-    error: HandshakeError<S>,
-) -> io::Error {
-    match error {
-        HandshakeError::Failure(error) => into_io(error),
-        HandshakeError::Interrupted(_) => ErrorKind::TimedOut.into(),
-    }
 }
 
 fn into_io(error: tungstenite::Error) -> io::Error {

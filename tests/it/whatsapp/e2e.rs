@@ -19,10 +19,12 @@ fn real() -> (World, Model) {
 /// `seen_as`.
 pub(super) fn check(friend: &mut Friend, chat: &str, seen_as: &str, text: &str, answer: &str) {
     let id = friend.send(chat, text);
-    let typing = friend.next("that it types", |event| {
-        event["event"] == "typing" || event["event"] == "message"
-    });
-    assert_eq!((json!("typing"), json!("composing")), (typing["event"].clone(), typing["state"].clone()));
+    let typing = friend
+        .next("that it types", |event| event["event"] == "typing" || event["event"] == "message");
+    assert_eq!(
+        (json!("typing"), json!("composing")),
+        (typing["event"].clone(), typing["state"].clone())
+    );
     assert_eq!(json!(seen_as), typing["chat"]);
     assert_eq!(answer, friend.text_in(seen_as));
     friend.find("our message was delivered", |event| {

@@ -5,6 +5,7 @@ mod crash;
 mod e2e;
 mod flood;
 mod friend;
+mod pairing;
 mod release;
 mod world;
 

@@ -61,7 +61,10 @@ impl World {
 
     /// What the program says about itself under `key`; null where it says nothing.
     pub(crate) fn state(&self, key: &str) -> Value {
-        if !self.home.at("store/messages.db").exists() {
+        // Whoever makes the database makes the file first and the tables in it afterwards.
+        if !self.home.at("store/messages.db").exists()
+            || self.home.texts("SELECT name FROM sqlite_schema WHERE name = 'state'").is_empty()
+        {
             return Value::Null;
         }
         let found = self.home.texts(&format!("SELECT value FROM state WHERE key = '{key}'"));

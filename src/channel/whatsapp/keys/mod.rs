@@ -10,24 +10,24 @@ mod protocol;
 mod signal;
 mod table;
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
 use wacore::store::error::{Result, StoreError};
 
 use crate::store;
-use table::Table;
+use table::{ALL, Table};
 
 const MIGRATIONS: [&str; 1] = [include_str!("../../../../sql/whatsapp/0001_keys.sql")];
 
+/// Which device's keys these are: random bytes, new with each pairing.
+const OWNER: &str = "owner";
+
 /// The store of one paired device.
 pub(super) struct Keys {
-    path: PathBuf,
-    /// None once it is wiped.
-    conn: Mutex<Option<Connection>>,
+    conn: Mutex<Connection>,
+    owner: Vec<u8>,
 }
 
 impl Keys {
@@ -37,27 +37,31 @@ impl Keys {
     /// Those of [`store::Store::open`].
     pub(super) fn open(path: &Path) -> store::Result<Arc<Keys>> {
         let conn = store::open(path, &MIGRATIONS)?;
-        Ok(Arc::new(Keys { path: path.to_owned(), conn: Mutex::new(Some(conn)) }))
+        let unusable = |error: rusqlite::Error| store::Error::Unreadable {
+            path: path.to_owned(),
+            source: error.into(),
+        };
+        // What is deleted is overwritten.
+        conn.pragma_update(None, "secure_delete", true).map_err(unusable)?;
+        let table = Table(&conn);
+        let owner = store::random_hex::<16>();
+        let add = "INSERT OR IGNORE INTO entry (kind, scope, key, value, at)
+                   VALUES (?, '', x'', ?, 0)";
+        table.0.execute(add, (OWNER, owner.as_bytes())).map_err(unusable)?;
+        let owner: Option<Vec<u8>> = table.get(OWNER, ALL, "").map_err(unusable)?;
+        let owner = owner.unwrap_or_default();
+        Ok(Arc::new(Keys { conn: Mutex::new(conn), owner }))
     }
 
-    /// Forgets the device and all its secrets: the next [`Keys::open`] finds nothing. A client that
-    /// still has these keys gets errors from then on, and can write nothing into the new ones.
+    /// Forgets the device and all its secrets: the next [`Keys::open`] finds nothing. Whoever has
+    /// the same keys open, here or in a client that is not gone yet, gets errors where it writes.
     ///
     /// # Errors
-    /// A file that cannot be removed; the device may be there still.
-    pub(super) fn wipe(&self) -> std::io::Result<()> {
-        // Closed first: a connection that ends later would take the new log for its own.
-        drop(self.conn.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // The database itself last: until it is gone, all is repeated.
-        for end in ["-wal", "-shm", ""] {
-            let mut path = self.path.clone().into_os_string();
-            path.push(end);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => (),
-            }
-        }
-        Ok(())
+    /// The database; the device is there still, then.
+    pub(super) fn wipe(&self) -> Result<()> {
+        self.write(|table| table.0.execute("DELETE FROM entry", []).map(drop))?;
+        // The log has them too.
+        self.with(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
     }
 
     fn read<T>(&self, work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>) -> Result<T> {
@@ -66,12 +70,17 @@ impl Keys {
 
     /// One transaction that is on the disk when it is done.
     fn write<T>(&self, work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        self.with(|conn| {
+        let done = self.with(|conn| {
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Keys that are written after a wipe would be taken for those of the next device.
+            if Table(&tx).get::<Vec<u8>>(OWNER, ALL, "")?.as_ref() != Some(&self.owner) {
+                return Ok(None);
+            }
             let done = work(&Table(&tx))?;
             tx.commit()?;
-            Ok(done)
-        })
+            Ok(Some(done))
+        })?;
+        done.ok_or_else(|| StoreError::Validation("this device is not paired any more".to_owned()))
     }
 
     /// One transaction that a power cut may undo.
@@ -85,10 +94,7 @@ impl Keys {
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(conn) = conn.as_mut() else {
-            return Err(StoreError::Validation("this device is not paired any more".to_owned()));
-        };
-        work(conn).map_err(|error| StoreError::Database(Box::new(error)))
+        work(&mut conn).map_err(|error| StoreError::Database(Box::new(error)))
     }
 }
 

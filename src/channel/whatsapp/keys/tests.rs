@@ -242,10 +242,17 @@ fn wiped_keys_are_gone_and_an_old_client_cannot_bring_them_back() {
     let path = folder.path().join("whatsapp.db");
     ok!(keys.create());
     let old = ok!(keys.load()).expect("made");
-    keys.wipe().expect("wiped");
-    assert_eq!(0, std::fs::read_dir(folder.path()).expect("folder").count());
+    ok!(keys.put_session("a", b"a planted secret"));
+    Keys::open(&path).expect("opens").wipe().expect("wiped");
+    for entry in std::fs::read_dir(folder.path()).expect("folder") {
+        let bytes = std::fs::read(entry.expect("entry").path()).expect("readable");
+        assert_eq!(None, memchr::memmem::find(&bytes, b"planted"));
+    }
+    block_on(keys.save(&old)).expect_err("not paired any more");
     let new = Keys::open(&path).expect("opens");
     block_on(keys.save(&old)).expect_err("not paired any more");
+    block_on(keys.store_sent_message("c", "m", b"text")).expect_err("not paired any more");
+    keys.wipe().expect_err("not its keys any more");
     assert!(!ok!(new.exists()));
     ok!(new.create());
     drop(keys);

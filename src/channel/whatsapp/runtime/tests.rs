@@ -136,8 +136,10 @@ fn dropped_sleeps_leave_nothing_behind() {
     let mut context = Context::from_waker(Waker::noop());
     let mut sleeps: Vec<Job> = (0..100).map(|_| pool.sleep(Duration::MAX)).collect();
     assert_eq!(0, pool.timer.sleeper_count());
-    for sleep in sleeps.iter_mut().cycle().take(200) {
-        assert!(sleep.as_mut().poll(&mut context).is_pending());
+    for _ in 0..2 {
+        for sleep in &mut sleeps {
+            assert!(sleep.as_mut().poll(&mut context).is_pending());
+        }
     }
     assert_eq!(100, pool.timer.sleeper_count());
     drop(sleeps);

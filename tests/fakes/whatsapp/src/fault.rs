@@ -134,14 +134,8 @@ impl State {
 
     /// Tells a connection that another has taken its place, and ends it.
     pub(crate) fn replace(&mut self, link: LinkId) {
-        self.conflict(link, "replaced");
-    }
-
-    /// Ends a connection for a conflict: `replaced` or `device_removed`.
-    pub(crate) fn conflict(&mut self, link: LinkId, kind: &'static str) {
-        let conflict = el("conflict").attr("type", kind).build();
-        let error = el("stream:error").children([conflict]).build();
-        self.send(link, error);
+        let conflict = el("conflict").attr("type", "replaced").build();
+        self.send(link, el("stream:error").children([conflict]).build());
         self.end(link, None);
     }
 

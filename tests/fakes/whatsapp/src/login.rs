@@ -10,7 +10,7 @@ use crate::state::{Address, Addressing, Companion, PublicKeys, State, User, now_
 use crate::xml::el;
 
 /// The account never had this device, or has it no longer. Source: the clients, which log out.
-const UNKNOWN_DEVICE: u16 = 401;
+pub(crate) const UNKNOWN_DEVICE: u16 = 401;
 /// The account is banned for a time.
 const BANNED: u16 = 402;
 /// Why, and for how many seconds.

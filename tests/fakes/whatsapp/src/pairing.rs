@@ -12,6 +12,7 @@ use wacore_binary::{Jid, Node};
 use waproto::whatsapp as wa;
 
 use crate::link::{LinkId, Phase};
+use crate::login::UNKNOWN_DEVICE;
 use crate::noise::{key_bytes, sign};
 use crate::pair_code::CodeOffer;
 use crate::server::Server;
@@ -268,7 +269,10 @@ impl State {
         let removed = self.users[device.user].companions.remove(&device.device);
         self.users[device.user].devices_changed += 1;
         if let Some(link) = removed.and_then(|companion| companion.link) {
-            self.conflict(link, "device_removed");
+            let conflict = el("conflict").attr("type", "device_removed").build();
+            let error = el("stream:error").attr("code", UNKNOWN_DEVICE).children([conflict]);
+            self.send(link, error.build());
+            self.end(link, None);
         }
         self.announce_device(device, "remove");
     }

@@ -56,7 +56,7 @@ impl State {
                 receipt = receipt.attr(kept, value.clone());
             }
         }
-        let receipt = receipt.children(children(node).iter().cloned()).build();
+        let receipt = receipt.apply_content(node.content.clone()).build();
         let told = if is(node, "type", "retry") { vec![author] } else { self.devices(author.user) };
         for device in told.into_iter().filter(|device| *device != from) {
             self.deliver(device, receipt.clone());

@@ -18,13 +18,7 @@ impl State {
     /// A device sends a message.
     pub(crate) fn on_message(&mut self, link: LinkId, from: Address, node: &Node) {
         let (Some(id), Some(to)) = (attr(node, "id"), jid(node, "to")) else { return };
-        let outcome = self.message_fate(from.user);
-        let outcome = match outcome {
-            Outcome::Accepted | Outcome::AckLost if !self.relay(from, &to, node) => {
-                Outcome::Nacked(NOT_A_MEMBER)
-            }
-            _ => outcome,
-        };
+        let outcome = self.message_fate(from.user, &to);
         self.journal.messages.push(SentMessage {
             from: self.jid(from, Addressing::Pn),
             to: to.clone(),
@@ -32,21 +26,27 @@ impl State {
             at: Instant::now(),
             outcome,
         });
-        let mut ack = el("ack")
+        let ack = el("ack")
             .attr("class", "message")
             .attr("id", id)
-            .attr("from", to)
+            .attr("from", to.clone())
             .attr("t", now_seconds());
         match outcome {
-            Outcome::Accepted => {}
-            Outcome::Nacked(code) => ack = ack.attr("error", code),
-            Outcome::AckLost | Outcome::Dropped => return,
+            Outcome::Accepted => self.send(link, ack.build()),
+            Outcome::Nacked(code) => self.send(link, ack.attr("error", code).build()),
+            Outcome::AckLost | Outcome::Dropped => {}
         }
-        self.send(link, ack.build());
+        if matches!(outcome, Outcome::Accepted | Outcome::AckLost) {
+            self.relay(from, &to, node);
+        }
     }
 
     /// What is to be done with the next message of a user.
-    fn message_fate(&mut self, user: usize) -> Outcome {
+    fn message_fate(&mut self, user: usize, to: &Jid) -> Outcome {
+        let is_member = |id| self.groups.get(id).is_some_and(|it| it.members.contains(&user));
+        if to.server == Space::Group && !is_member(to.user.as_str()) {
+            return Outcome::Nacked(NOT_A_MEMBER);
+        }
         let fate = self.faults.take(Some(user), |fault| match fault {
             Fault::DropNext(_) => Some(Outcome::Dropped),
             Fault::LoseAcks(_) => Some(Outcome::AckLost),
@@ -56,8 +56,7 @@ impl State {
         fate.unwrap_or(Outcome::Accepted)
     }
 
-    /// Whether the message could be relayed.
-    fn relay(&mut self, from: Address, to: &Jid, node: &Node) -> bool {
+    fn relay(&mut self, from: Address, to: &Jid, node: &Node) {
         if to.server == Space::Group {
             return self.relay_to_group(from, to, node);
         }
@@ -65,8 +64,7 @@ impl State {
         if direct && let Some(device) = self.find(to) {
             // To one device only: a message to the own phone, or one that was asked for again.
             let stanza = self.direct_stanza(from, device, to, node);
-            self.deliver_message(device, stanza, children(node));
-            return true;
+            return self.deliver_message(device, stanza, children(node));
         }
         let sealed = child(node, "participants").map(children).unwrap_or_default();
         for part in sealed {
@@ -79,7 +77,6 @@ impl State {
             let contents: Vec<Node> = contents.cloned().collect();
             self.deliver_message(device, stanza, &contents);
         }
-        true
     }
 
     /// The message as a device outside of groups gets it, but for what is sealed.
@@ -98,11 +95,9 @@ impl State {
         }
     }
 
-    fn relay_to_group(&mut self, from: Address, to: &Jid, node: &Node) -> bool {
+    fn relay_to_group(&mut self, from: Address, to: &Jid, node: &Node) {
         let id = to.user.as_str();
-        let Some(group) = self.groups.get(id).filter(|it| it.members.contains(&from.user)) else {
-            return false;
-        };
+        let group = self.group(id);
         let devices: Vec<Address> =
             group.members.iter().flat_map(|&user| self.devices(user)).collect();
         let keys = child(node, "participants").map(children).unwrap_or_default();
@@ -121,7 +116,6 @@ impl State {
             let stanza = self.group_stanza(from, id, node);
             self.deliver_message(device, stanza, &contents);
         }
-        true
     }
 
     /// The message as a device in a group gets it, but for what is sealed.
