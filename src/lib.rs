@@ -4,7 +4,8 @@
 //! the answer goes back:
 //!
 //! ```text
-//! terminal ─┬─> messages ─> poller ─> dispatcher ─> worker ─> sandbox ─> outbox ─┬─> terminal
+//! WhatsApp ─┐                                                                    ┌─> WhatsApp
+//! terminal ─┼─> messages ─> poller ─> dispatcher ─> worker ─> sandbox ─> outbox ─┼─> terminal
 //! script   ─┘           scheduler ─^   (queue)     (agent)       │      ^        └─> script
 //!                                                                └─ ipc ┘
 //! ```
@@ -29,6 +30,7 @@
 //! | ipc | a database connection | inotify, 5 s |
 //! | engine | which sandbox engine answers, leftovers | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |
+//! | whatsapp, delivery-whatsapp, whatsapp-… | see `channel/whatsapp/mod.rs` | doorbell, the network |
 //!
 //! Towards the dispatcher a send may wait; away from it one only tries. So waits form a tree.
 

@@ -21,4 +21,5 @@ mod support;
 mod tasks;
 mod tree;
 mod walls;
+#[cfg(feature = "whatsapp")]
 mod whatsapp;

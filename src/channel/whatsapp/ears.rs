@@ -74,6 +74,8 @@ impl Ears {
                     }
                 }
             }
+            // These came by way of the hook.
+            Event::Messages(batch) if batch.hook_committed => {}
             _ => self.tell(Word::Event(event)),
         }
     }

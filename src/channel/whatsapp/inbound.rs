@@ -80,7 +80,7 @@ impl Inbound {
                 self.others(client, &source.sender, source.sender_alt.as_ref()).await,
             ));
         }
-        crate::crash_point("whatsapp_received");
+        crate::crash_point("message_received");
         let now = UnixMs::now();
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let paired_at = paired_at(&store)?;
@@ -104,7 +104,7 @@ impl Inbound {
             messages.extend(self.new_message(&store, &me, &incoming));
         }
         self.accept(&mut store, &messages, now)?;
-        crate::crash_point("whatsapp_committed");
+        crate::crash_point("message_committed");
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use wacore::runtime::{AbortHandle, Runtime};
 use wacore::types::events::Event as Told;
+use whatsapp_rust::anyhow;
 
 use super::certificate::Endpoint;
 use super::ears::{Ears, Word as Heard};
@@ -21,7 +22,7 @@ use super::line::{Line, Online};
 use super::outbound;
 use super::pairing::{Pairing, STATE_KEY, Step, Wanted};
 use super::presence::Presence;
-use super::runtime::block_on;
+use super::runtime::{Pool, block_on};
 use super::session::Session;
 use super::state::{Do, End, Event, Machine, Meaning, Now, State, meaning};
 use super::transport;
@@ -59,6 +60,8 @@ struct Link<'a> {
     run: Option<Run>,
     run_count: u64,
     session: Option<Session>,
+    /// One for all sessions: its threads come with the first.
+    pool: Option<Arc<Pool>>,
     presence: Presence,
     pairing: Option<Pairing>,
     groups: groups::Sync,
@@ -113,6 +116,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
         run: None,
         run_count: 0,
         session: None,
+        pool: None,
         presence: Presence::default(),
         pairing: None,
         groups: groups::Sync::default(),
@@ -219,7 +223,7 @@ impl Link<'_> {
                 self.bell.waker(),
                 Arc::clone(&self.given.line),
             );
-            match Session::make(self.given, &self.inbound, ears) {
+            match self.make_session(ears) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => {
                     run.end = Some(End::Lost(format!("cannot begin: {error:#}")));
@@ -240,6 +244,14 @@ impl Link<'_> {
         self.run = Some(run);
     }
 
+    fn make_session(&mut self, ears: Ears) -> anyhow::Result<Session> {
+        let pool = match &mut self.pool {
+            Some(pool) => Arc::clone(pool),
+            none => Arc::clone(none.insert(Pool::start(1)?)),
+        };
+        Session::make(self.given, pool, &self.inbound, ears)
+    }
+
     /// Ends the connection; that it is over is seen by the next look.
     fn drop_session(&mut self) {
         self.given.line.show(None);
@@ -249,6 +261,7 @@ impl Link<'_> {
         if let Some(run) = &mut self.run {
             // Whatever of it is left.
             drop(run.handle.take());
+            run.is_over.store(true, Ordering::Release);
         }
     }
 
@@ -533,7 +546,11 @@ impl Link<'_> {
     }
 
     fn show_presence(&mut self) -> Result<(), store::Error> {
-        let Some(online) = self.given.line.online() else { return Ok(()) };
+        let Some(online) = self.given.line.online() else {
+            // Nobody is shown anything, and nothing is to be shown again.
+            self.presence = Presence::default();
+            return Ok(());
+        };
         let busy: Vec<ChatJid> = self
             .store
             .alive_runs()?

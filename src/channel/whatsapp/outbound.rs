@@ -78,7 +78,7 @@ impl Outbound {
                 log::warn!("WhatsApp's sessions are not on the disk yet: {error}");
             }
             let sent = client.send_message_with_options(to, message, options).await;
-            crate::crash_point("whatsapp_sent");
+            crate::crash_point("delivery_written");
             let outcome = sent.map(drop).map_err(judged);
             // Where there is no room, the deadline tells the same later.
             words.try_send(Word::Written { row: id, number, outcome }).ok();

@@ -48,13 +48,13 @@ impl Session {
     /// Makes a client that is not connected.
     ///
     /// # Errors
-    /// Keys, certificates or threads that cannot be had.
+    /// Keys or certificates that cannot be had.
     pub(super) fn make(
         given: &Given,
+        pool: Arc<Pool>,
         inbound: &Arc<Inbound>,
         ears: Ears,
     ) -> anyhow::Result<Session> {
-        let pool = Pool::start(1)?;
         let keys = Keys::open(&given.home.whatsapp_database())?;
         let manager = Arc::new(block_on(PersistenceManager::new(keys))?);
         let roots = given.roots.as_deref();

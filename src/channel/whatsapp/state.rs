@@ -286,11 +286,14 @@ impl Machine {
                 self.rest(now, &mut todo);
             }
             Event::PairingOver => {}
-            Event::Reconnect if self.is_paired => {
-                if !self.drop(now, Then::Again, &mut todo) {
-                    self.connect(now, &mut todo);
+            // What is under way already is what was asked for.
+            Event::Reconnect if self.is_paired => match self.state {
+                State::Connecting | State::Closing(_) => {}
+                State::Online => {
+                    self.drop(now, Then::Again, &mut todo);
                 }
-            }
+                _ => self.connect(now, &mut todo),
+            },
             Event::Reconnect => {}
             Event::Unpair => {
                 self.is_paired = false;

@@ -5,6 +5,8 @@ mod crash;
 mod e2e;
 mod flood;
 mod friend;
+mod link;
+mod messages;
 mod pairing;
 mod release;
 mod world;

@@ -1,0 +1,152 @@
+//! The link: what ends a connection ends nothing else, and it comes back by itself or says what a
+//! person must do.
+
+use std::time::{Duration, Instant};
+
+use rust_claw_fake_whatsapp::Fault;
+use serde_json::json;
+
+use super::{OWNER, World};
+use crate::support::{Kind, PATIENCE, wait_for};
+
+impl World {
+    fn logins(&self) -> usize {
+        self.server.connections().iter().filter(|connection| connection.logged_in).count()
+    }
+
+    /// Waits for a further login; a person cuts the pauses short.
+    fn wait_login(&self, before: usize) {
+        wait_for("a further login", || {
+            let shown = self.state("whatsapp");
+            if matches!(shown["state"].as_str(), Some("backoff" | "replaced" | "outdated")) {
+                self.home.run(&["reconnect"]);
+            }
+            before < self.logins() && shown["state"] == "online"
+        });
+    }
+
+    fn wait_state(&self, expected: &str) {
+        wait_for(expected, || self.state("whatsapp")["state"] == expected);
+    }
+
+    /// That the terminal and the scripts are served as ever.
+    fn check_others(&self, text: &str) {
+        let before = self.home.answers("script:other").len();
+        self.home.inject("script:other", text);
+        wait_for("an answer elsewhere", || before < self.home.answers("script:other").len());
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.home.texts("SELECT text FROM outbox WHERE kind = 'notice' ORDER BY id")
+    }
+}
+
+#[test]
+fn h62_every_code_of_the_server_is_survived_with_one_connection_at_a_time() {
+    let world = World::linked(Kind::Fake);
+    let daemon = world.start();
+    for fault in [
+        Fault::StreamError(428),
+        Fault::StreamError(499),
+        Fault::StreamError(500),
+        Fault::StreamError(503),
+        Fault::StreamError(515),
+        Fault::Hangup,
+        Fault::Close,
+        Fault::CloseWith(1011),
+    ] {
+        let before = world.logins();
+        world.server.fault_for(OWNER, fault);
+        wait_for("the end to be noticed", || {
+            world.state("whatsapp")["state"] != "online" || before < world.logins()
+        });
+        world.wait_login(before);
+    }
+    assert_eq!(1, world.server.max_connections_at_once(OWNER));
+    let attempts = world.server.attempts();
+    let minute = Duration::from_secs(60);
+    for from in &attempts {
+        let count = attempts.iter().filter(|at| (*from..*from + minute).contains(at)).count();
+        // Those of `pair` and of the daemon are two programs.
+        assert!(count <= 20, "{count} attempts within a minute");
+    }
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h62_replaced_is_said_and_mended_by_reconnect() {
+    let world = World::linked(Kind::Fake);
+    let daemon = world.start();
+    world.server.fault_for(OWNER, Fault::Replace);
+    world.wait_state("replaced");
+    assert!(world.notices().iter().any(|text| text.contains("rust-claw reconnect")));
+    let before = world.logins();
+    world.wait_login(before);
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h62_a_frozen_server_is_noticed_within_a_minute() {
+    let world = World::linked(Kind::Fake);
+    let daemon = world.start();
+    world.server.fault(Fault::Freeze);
+    let began = Instant::now();
+    while world.state("whatsapp")["state"] == "online" {
+        assert!(began.elapsed() < Duration::from_secs(60) + PATIENCE, "it is not noticed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    world.server.fault(Fault::Thaw);
+    world.wait_login(world.logins());
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h63_a_refused_version_is_said_and_mended_by_reconnect() {
+    let world = World::linked(Kind::Fake);
+    world.server.fault(Fault::Failure(405));
+    let daemon = world.home.start();
+    world.wait_state("outdated");
+    let shown = world.home.run(&["status"]).ok();
+    assert!(shown.contains("outdated") && shown.contains("WHATSAPP_VERSION"), "{shown}");
+    world.server.fault(Fault::Heal);
+    let before = world.logins();
+    world.wait_login(before);
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h64_unlinked_on_the_phone_is_told_once_and_mended_without_a_restart() {
+    let world = World::linked(Kind::Fake);
+    world.home.register("other");
+    let daemon = world.start();
+    let device = world.server.companions(OWNER)[0].device;
+    world.server.unlink(OWNER, device);
+    world.wait_state("needs-pairing");
+    world.check_others("are you there?");
+    let told = || world.notices().iter().filter(|text| text.contains("rust-claw pair")).count();
+    assert_eq!(1, told());
+    assert_eq!(Some(0), daemon.stop());
+    // The service manager starts it again, and again.
+    let mut daemon = world.home.start();
+    world.check_others("and now?");
+    assert_eq!(1, told(), "once");
+    assert_eq!(json!("needs-pairing"), world.state("whatsapp")["state"]);
+    world.pair();
+    world.wait_online();
+    assert!(daemon.is_alive(), "it was not restarted for that");
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h65_a_server_that_is_down_at_the_start_holds_up_nothing() {
+    let world = World::linked(Kind::Fake);
+    world.home.register("other");
+    world.server.fault(Fault::Refuse(true));
+    let daemon = world.home.start();
+    world.check_others("are you there?");
+    world.wait_state("backoff");
+    world.server.fault(Fault::Refuse(false));
+    let before = world.logins();
+    world.wait_login(before);
+    assert_eq!(Some(0), daemon.stop());
+}
