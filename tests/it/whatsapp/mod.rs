@@ -4,6 +4,7 @@
 mod crash;
 mod e2e;
 mod flood;
+mod friend;
 mod link;
 mod messages;
 mod pairing;

@@ -1,12 +1,10 @@
 //! A server with two accounts, a home that is linked to one, and the friend who has the other.
 
-use std::process::Stdio;
-
 use rust_claw_fake_whatsapp::friend::Friend;
 use rust_claw_fake_whatsapp::{Account, Addressing, Server};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Daemon, Home, Kind, end, part, wait_for};
+use crate::support::{Daemon, Home, Kind, part, wait_for};
 
 /// The number that the assistant shares with its owner.
 pub(crate) const OWNER: &str = "4915550000001";
@@ -38,22 +36,27 @@ impl World {
         world
     }
 
-    /// Runs `pair` to its end and scans what it shows.
+    /// Has a daemon link itself, and scans what it shows.
     pub(crate) fn pair(&self) {
-        let mut command = self.home.command(&["pair"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut pair = command.spawn().expect("it starts");
+        let daemon = self.home.start();
+        self.ask_to_pair();
         let mut scanned = String::new();
         wait_for("the end of pairing", || {
-            let shown = self.state("whatsapp.pairing")["qr"].as_str().map(str::to_owned);
+            let pairing = self.state("whatsapp.pairing");
+            let shown = pairing["qr"].as_str().map(str::to_owned);
             if let Some(qr) = shown.filter(|qr| *qr != scanned) {
-                // A code that has just expired is refused; the next one follows.
-                self.server.scan(OWNER, &qr).ok();
+                self.server.scan(OWNER, &qr).expect("the code is good");
                 scanned = qr;
             }
-            pair.try_wait().expect("it is our child").is_some()
+            pairing["step"] == "done"
         });
-        assert_eq!(Some(0), end(&mut pair).expect("it ended").code());
+        assert_eq!(Some(0), daemon.stop());
+    }
+
+    /// What `pair` says to a daemon that runs.
+    pub(crate) fn ask_to_pair(&self) {
+        let wanted = json!({"what": "pair", "method": "qr", "asked_at_ms": 0});
+        self.home.edit(&format!("INSERT INTO state VALUES ('whatsapp.wanted', '{wanted}')"));
     }
 
     /// What the program says about itself under `key`; null where it says nothing.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wacore_binary::Node;
 
 use crate::link::{LinkId, Outgoing};
+use crate::login::BANNED;
 use crate::state::{Address, State};
 use crate::xml::el;
 
@@ -30,7 +31,7 @@ pub enum Fault {
     Thaw,
     /// Connections are cut with no word.
     Hangup,
-    /// Connections are closed as WebSockets are.
+    /// Connections are closed as the WebSocket protocol has it.
     Close,
     /// The same with this code (1000 to 4999).
     CloseWith(u16),
@@ -42,6 +43,8 @@ pub enum Fault {
     Failure(u16),
     /// The next login is refused with this reason.
     FailureOnce(u16),
+    /// Each login is refused because of a ban of so many seconds, until [`Fault::Heal`].
+    Ban(u32),
     /// Whether connections are closed as soon as they are accepted.
     Refuse(bool),
     /// Ends all that lasts and forgets all that was to come.
@@ -51,13 +54,30 @@ pub enum Fault {
 /// Whom a fault is for: one user, or all.
 type Scope = Option<usize>;
 
+/// Why a login is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: u16,
+    /// For how many seconds, where it is a ban.
+    pub(crate) ban_seconds: u32,
+}
+
+/// How long the ban is where a test does not say.
+const BAN_SECONDS: u32 = 3600;
+
+impl Refusal {
+    pub(crate) fn of(reason: u16) -> Refusal {
+        Refusal { reason, ban_seconds: BAN_SECONDS }
+    }
+}
+
 /// The faults that last or are still to come.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     /// One-shot faults, oldest first.
     pending: Vec<(Scope, Fault)>,
     frozen: BTreeSet<Scope>,
-    failing: BTreeMap<Scope, u16>,
+    failing: BTreeMap<Scope, Refusal>,
     pub(crate) refusing: bool,
     /// Messages that [`Fault::Reorder`] holds back until the next to the same device.
     pub(crate) held: Vec<(Address, Node)>,
@@ -69,10 +89,10 @@ impl Faults {
         self.frozen.contains(&None) || user.is_some() && self.frozen.contains(&user)
     }
 
-    /// The reason for which a login is to be refused now.
-    pub(crate) fn failure(&mut self, user: Scope) -> Option<u16> {
+    /// Why a login is to be refused now.
+    pub(crate) fn failure(&mut self, user: Scope) -> Option<Refusal> {
         let once = self.take(user, |fault| match fault {
-            Fault::FailureOnce(reason) => Some(reason),
+            Fault::FailureOnce(reason) => Some(Refusal::of(reason)),
             _ => None,
         });
         once.or_else(|| self.failing.get(&user).or_else(|| self.failing.get(&None)).copied())
@@ -114,7 +134,10 @@ impl State {
                 self.faults.frozen.remove(&scope);
             }
             Fault::Failure(reason) => {
-                self.faults.failing.insert(scope, reason);
+                self.faults.failing.insert(scope, Refusal::of(reason));
+            }
+            Fault::Ban(ban_seconds) => {
+                self.faults.failing.insert(scope, Refusal { reason: BANNED, ban_seconds });
             }
             Fault::Refuse(refusing) => self.faults.refusing = refusing,
             Fault::Heal => self.faults = Faults::default(),

@@ -32,7 +32,7 @@ impl Server {
         self.shared().change(|state| {
             let members: Vec<usize> =
                 members.iter().map(|number| state.user_by_number(number)).collect();
-            let id = state.open_group(subject, members, addressing);
+            let id = state.open_group(subject, &members, addressing);
             format!("{id}@g.us")
         })
     }
@@ -103,14 +103,14 @@ impl State {
         self.groups.get(id).unwrap_or_else(|| panic!("there is no group {id}"))
     }
 
-    fn open_group(&mut self, subject: &str, members: Vec<usize>, by: Addressing) -> String {
+    fn open_group(&mut self, subject: &str, members: &[usize], by: Addressing) -> String {
         assert!(!members.is_empty(), "a group has members");
         let id = (FIRST_GROUP + self.groups.len() as u64).to_string();
         let now = now_seconds();
         let group = Group {
             subject: subject.to_owned(),
             addressing: by,
-            members: members.clone(),
+            members: members.to_vec(),
             opened_at: now,
             renamed_at: now,
         };
@@ -257,7 +257,7 @@ impl State {
             let mut members = vec![from.user];
             members.extend(self.named_users(Some(create)));
             let subject = attr(create, "subject").unwrap_or_default();
-            let id = self.open_group(&subject, members, Addressing::Lid);
+            let id = self.open_group(&subject, &members, Addressing::Lid);
             let facts = self.group_facts(&id);
             return self.answer(link, iq, [facts]);
         }

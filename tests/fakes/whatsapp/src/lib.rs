@@ -2,18 +2,18 @@
 //!
 //! Speaks the real multi-device protocol on loopback, so that unmodified clients can be tested
 //! end to end: they pair, log in, send, receive and are thrown out as they would be. The phone of
-//! each account is played too ([`phone`]): it scans codes, types messages and reads what comes,
+//! each account is played too (`phone`): it scans codes, types messages and reads what comes,
 //! with a Signal session for each linked device.
 //!
 //! One file is one part of the protocol, from the wire upwards:
 //!
-//! - [`wire`], [`noise`]: WebSocket, frames, encryption, handshakes and certificates
-//! - [`link`]: a connection from its first byte to its end
-//! - [`pairing`], [`pair_code`], [`login`]: how a device becomes one of an account, and is let in
-//! - [`iq`], [`prekeys`], [`usync`], [`group`]: questions and answers
-//! - [`relay`], [`offline`], [`receipt`]: messages on their way, receipts, typing, presence
-//! - [`phone`]: the virtual phones; [`http`]: media and history
-//! - [`fault`]: what can be made to go wrong; [`journal`]: what happened
+//! - `wire`, `noise`: WebSocket, frames, encryption, handshakes and certificates
+//! - `link`: a connection from its first byte to its end
+//! - `pairing`, `pair_code`, `login`: how a device becomes one of an account, and is let in
+//! - `iq`, `prekeys`, `usync`, `group`: questions and answers
+//! - `relay`, `offline`, `receipt`: messages on their way, receipts, typing, presence
+//! - `phone`: the virtual phones; `http`: media and history
+//! - `fault`: what can be made to go wrong; `journal`: what happened
 //! - [`friend`]: another phone, played by a client that is not ours
 //!
 //! It is no model of WhatsApp's limits: nobody is banned, and nothing is checked that a client

@@ -147,8 +147,8 @@ fn converse(
         let deadline = Instant::now() + OLD_LINK_GRACE;
         // Whether it goes in time or not: the login decides by what it then finds.
         shared.poll(deadline, |state| {
-            let device = state.device_of(&payload)?;
-            state.companion(device)?.link.is_none().then_some(())
+            let device = state.device_of(&payload).and_then(|device| state.companion(device));
+            device.is_none_or(|device| device.link.is_none()).then_some(())
         });
         shared.change(|state| state.log_in(id, client_key, &payload));
     }
@@ -194,10 +194,9 @@ impl State {
     fn hear(&mut self, id: LinkId, node: &Node) {
         let Some(link) = self.links.get(&id) else { return };
         match (&link.phase, node.tag.as_ref()) {
-            (Phase::Greeting | Phase::Ending, _) => {}
             (Phase::Pairing(_), "iq") => self.on_pairing_iq(id, node),
             // A client may show its name before it is paired.
-            (Phase::Pairing(_), _) => {}
+            (Phase::Pairing(_) | Phase::Greeting | Phase::Ending, _) => {}
             (&Phase::Online(from), tag) => match tag {
                 "iq" => self.on_iq(id, from, node),
                 "message" => self.on_message(id, from, node),

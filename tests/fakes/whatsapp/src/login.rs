@@ -4,6 +4,7 @@ use wacore_binary::Node;
 use waproto::whatsapp::ClientPayload;
 
 use crate::Account;
+use crate::fault::Refusal;
 use crate::link::{LinkId, Phase};
 use crate::phone::Phone;
 use crate::state::{Address, Addressing, Companion, PublicKeys, State, User, now_seconds};
@@ -12,9 +13,9 @@ use crate::xml::el;
 /// The account never had this device, or has it no longer. Source: the clients, which log out.
 pub(crate) const UNKNOWN_DEVICE: u16 = 401;
 /// The account is banned for a time.
-const BANNED: u16 = 402;
-/// Why, and for how many seconds.
-const BAN: (u16, u32) = (101, 3600);
+pub(crate) const BANNED: u16 = 402;
+/// Why: too many messages to strangers.
+const BAN_CODE: u16 = 101;
 
 impl State {
     pub(crate) fn open_account(&mut self, number: &str, name: &str) -> Account {
@@ -58,13 +59,13 @@ impl State {
                 )
             });
         }
-        if let Some(reason) = self.faults.failure(device.map(|of| of.user)) {
-            return self.refuse(link, reason);
+        if let Some(refusal) = self.faults.failure(device.map(|of| of.user)) {
+            return self.refuse(link, refusal);
         }
         let known = device
             .filter(|&of| self.companion(of).is_some_and(|known| known.noise_key == noise_key));
         let Some(device) = known else {
-            return self.refuse(link, UNKNOWN_DEVICE);
+            return self.refuse(link, Refusal::of(UNKNOWN_DEVICE));
         };
         let older = self.companion(device).and_then(|companion| companion.link);
         if let Some(older) = older {
@@ -98,10 +99,10 @@ impl State {
     }
 
     /// Refuses a login.
-    pub(crate) fn refuse(&mut self, link: LinkId, reason: u16) {
-        let mut failure = el("failure").attr("reason", reason).attr("location", "fake");
-        if reason == BANNED {
-            failure = failure.attr("code", BAN.0).attr("expire", BAN.1);
+    pub(crate) fn refuse(&mut self, link: LinkId, refusal: Refusal) {
+        let mut failure = el("failure").attr("reason", refusal.reason).attr("location", "fake");
+        if refusal.reason == BANNED {
+            failure = failure.attr("code", BAN_CODE).attr("expire", refusal.ban_seconds);
         }
         self.send(link, failure.build());
         self.end(link, None);

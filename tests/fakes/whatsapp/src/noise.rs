@@ -58,7 +58,6 @@ impl Identity {
         let certificates = CertChain {
             intermediate: certificate(INTERMEDIATE_SERIAL, 0, &intermediate, &root).into(),
             leaf: certificate(LEAF_SERIAL, INTERMEDIATE_SERIAL, &fixed, &intermediate).into(),
-            ..CertChain::default()
         };
         Identity { root, fixed, certificates: certificates.encode_to_vec() }
     }
@@ -76,18 +75,13 @@ fn certificate(serial: u32, issuer: u32, key: &KeyPair, signer: &KeyPair) -> Noi
         key: Some(key.public_key.public_key_bytes().to_vec()),
         not_before: Some(VALID_SECONDS.0),
         not_after: Some(VALID_SECONDS.1),
-        ..Details::default()
     }
     .encode_to_vec();
     let signature = sign(signer, &details);
-    NoiseCertificate {
-        details: Some(details),
-        signature: Some(signature),
-        ..NoiseCertificate::default()
-    }
+    NoiseCertificate { details: Some(details), signature: Some(signature) }
 }
 
-/// XEdDSA signature of `signer`, as certificates and device identities have it.
+/// `XEdDSA` signature of `signer`, as certificates and device identities have it.
 pub(crate) fn sign(signer: &KeyPair, message: &[u8]) -> Vec<u8> {
     calculate_curve_signature(&signer.private_key, message).expect("any key signs").to_vec()
 }

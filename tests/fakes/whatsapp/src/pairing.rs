@@ -105,8 +105,8 @@ impl State {
         noise_key: [u8; 32],
         payload: &wa::ClientPayload,
     ) {
-        if let Some(reason) = self.faults.failure(None) {
-            return self.refuse(link, reason);
+        if let Some(refusal) = self.faults.failure(None) {
+            return self.refuse(link, refusal);
         }
         let Some(data) = payload.device_pairing_data.as_option() else { return };
         let bytes = |field: &Option<Vec<u8>>| field.clone().unwrap_or_default();
@@ -159,7 +159,6 @@ impl State {
             key_index: Some(u32::from(device.device)),
             account_type: Some(wa::ADVEncryptionType::E2EE),
             device_type: Some(wa::ADVEncryptionType::E2EE),
-            ..wa::ADVDeviceIdentity::default()
         }
         .encode_to_vec();
         let name = owner.name.clone();

@@ -99,16 +99,41 @@ impl State {
         }
     }
 
-    /// A device shows itself as there or not.
+    /// A device shows itself as there or not, or wants to be told of somebody else.
     pub(crate) fn on_presence(&mut self, from: Address, node: &Node) {
         let available = match attr(node, "type").as_deref() {
             Some("available") => true,
             Some("unavailable") => false,
-            // A name only, or a subscription.
+            Some("subscribe") => {
+                let watched = jid(node, "to").and_then(|to| self.find(&to));
+                self.watchers.extend(watched.map(|of| (from, of.user)));
+                return;
+            }
+            // A name only.
             _ => return,
         };
-        let from = self.jid(from, Addressing::Pn);
-        self.journal.presences.push(Presence { from, available, at: Instant::now() });
+        self.journal.presences.push(Presence {
+            from: self.jid(from, Addressing::Pn),
+            available,
+            at: Instant::now(),
+        });
+        let shown = self.jid(Address { device: 0, ..from }, Addressing::Pn);
+        let mut presence = el("presence").attr("from", shown);
+        if !available {
+            presence = presence.attr("type", "unavailable").attr("last", now_seconds());
+        }
+        let presence = presence.build();
+        let watchers: Vec<Address> = self
+            .watchers
+            .iter()
+            .filter(|(_, watched)| *watched == from.user)
+            .map(|(watcher, _)| *watcher)
+            .collect();
+        for watcher in watchers {
+            if let Some(link) = self.companion(watcher).and_then(|it| it.link) {
+                self.send(link, presence.clone());
+            }
+        }
     }
 
     /// Sends to the devices of a user that are there; others never hear of it.

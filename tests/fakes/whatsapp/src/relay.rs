@@ -136,7 +136,7 @@ impl State {
         let mut stanza = el("message")
             .attr("from", shown)
             .attr("id", attr(node, "id").unwrap_or_default())
-            .attr("t", now_seconds())
+            .attr("t", self.said_at())
             .attr("type", attr(node, "type").unwrap_or_else(|| "text".to_owned()))
             .attr("notify", self.users[from.user].name.as_str());
         for kept in ["category", "edit"] {
@@ -170,12 +170,12 @@ impl State {
         if self.faults.take(user, twice).is_some() {
             self.deliver(to, message.clone());
         }
-        let hold = |fault| (fault == Fault::Reorder).then_some(());
+        let reorder = |fault| (fault == Fault::Reorder).then_some(());
         if let Some(place) = self.faults.held.iter().position(|(device, _)| *device == to) {
             let (_, held) = self.faults.held.remove(place);
             self.deliver(to, message);
             self.deliver(to, held);
-        } else if to.device != 0 && self.faults.take(user, hold).is_some() {
+        } else if to.device != 0 && self.faults.take(user, reorder).is_some() {
             self.faults.held.push((to, message));
         } else {
             self.deliver(to, message);

@@ -205,9 +205,8 @@ impl Server {
     #[track_caller]
     pub fn wait_online(&self, number: &str, patience: Duration) {
         let online = |state: &State| state.is_online(state.user_by_number(number)).then_some(());
-        if self.shared.poll(Instant::now() + patience, online).is_none() {
-            panic!("{number} was not online within {patience:?}\n{}", self.trace());
-        }
+        let came = self.shared.poll(Instant::now() + patience, online);
+        assert!(came.is_some(), "{number} was not online within {patience:?}\n{}", self.trace());
     }
 
     /// Linked devices of an account, by phone number.

@@ -1,6 +1,6 @@
 //! All that the servers know, behind one lock: users and their devices, groups, open connections.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// By the part before `@g.us`.
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) links: BTreeMap<LinkId, Link>,
+    /// Who wants to be told of whose presence.
+    pub(crate) watchers: BTreeSet<(Address, usize)>,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
     /// What the HTTP server hands out, by path.
@@ -44,6 +46,8 @@ pub(crate) struct State {
     /// `host:port` of that server.
     pub(crate) blob_host: String,
     pub(crate) stopping: bool,
+    /// How many seconds ago what is said now is to have been said.
+    pub(crate) said_ago: u64,
     id_count: u64,
 }
 
@@ -114,11 +118,13 @@ impl State {
             users: Vec::new(),
             groups: BTreeMap::new(),
             links: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             faults: Faults::default(),
             journal: Journal::default(),
             blobs: BTreeMap::new(),
             blob_host,
             stopping: false,
+            said_ago: 0,
             id_count: 0,
         }
     }
@@ -127,6 +133,11 @@ impl State {
     pub(crate) fn next_id(&mut self) -> String {
         self.id_count += 1;
         format!("srv-{}", self.id_count)
+    }
+
+    /// When what is said now was said.
+    pub(crate) fn said_at(&self) -> u64 {
+        now_seconds() - self.said_ago
     }
 
     /// An id as phones make them for messages.

@@ -21,7 +21,7 @@ impl State {
         let asked = child(question, "list").map(children).unwrap_or_default();
         let users: Vec<Node> =
             asked.iter().filter_map(|user| self.user_facts(user, protocols)).collect();
-        let result = protocols.iter().map(|protocol| el_like(protocol)).collect::<Vec<_>>();
+        let result: Vec<Node> = protocols.iter().map(el_like).collect();
         let answer = el("usync")
             .attr("sid", attr(question, "sid").unwrap_or_default())
             .attr("index", "0")
@@ -79,7 +79,6 @@ impl User {
             current_index: Some(u32::from(self.companion_last)),
             valid_indexes: self.companions.values().map(|companion| companion.key_index).collect(),
             account_type: Some(wa::ADVEncryptionType::E2EE),
-            ..wa::ADVKeyIndexList::default()
         }
         .encode_to_vec();
         let signed = [&DEVICE_LIST_SIGNATURE, details.as_slice()].concat();

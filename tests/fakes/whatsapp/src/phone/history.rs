@@ -109,18 +109,14 @@ fn app_state_key(device: Address) -> AppStateSyncKeyShare {
             raw_id: Some(1),
             current_index: Some(u32::from(device.device)),
             device_indexes: vec![0, u32::from(device.device)],
-            ..AppStateSyncKeyFingerprint::default()
         }
         .into(),
         timestamp: i64::try_from(now_seconds() * 1000).ok(),
-        ..AppStateSyncKeyData::default()
     };
     AppStateSyncKeyShare {
         keys: vec![AppStateSyncKey {
-            key_id: AppStateSyncKeyId { key_id: Some(id), ..AppStateSyncKeyId::default() }.into(),
+            key_id: AppStateSyncKeyId { key_id: Some(id) }.into(),
             key_data: data.into(),
-            ..AppStateSyncKey::default()
         }],
-        ..AppStateSyncKeyShare::default()
     }
 }

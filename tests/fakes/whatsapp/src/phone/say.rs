@@ -1,18 +1,19 @@
 //! What the owner of a phone types: sealed for each device of those in the chat.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wacore::messages::{MessageUtils, wrap_device_sent};
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node, Server as Space};
 use waproto::whatsapp as wa;
+use waproto::whatsapp::message::protocol_message::Type;
 
 use super::Sent;
 use super::signal::Sealed;
 use crate::journal::{Outcome, Seen, SentMessage};
 use crate::prekeys::{one_time_key, signed_key};
 use crate::server::Server;
-use crate::state::{Address, Addressing, OneTimeKey, State, now_seconds};
+use crate::state::{Address, Addressing, OneTimeKey, State};
 use crate::xml::{attr, child, content_of, el, is, jid};
 
 impl Server {
@@ -24,10 +25,21 @@ impl Server {
     /// # Panics
     /// There is no such account or chat.
     pub fn say(&self, number: &str, to: &str, message: wa::Message) -> String {
+        self.say_ago(Duration::ZERO, number, to, message)
+    }
+
+    /// [`Server::say`] some time ago: it has waited for those who were not there.
+    ///
+    /// # Panics
+    /// As [`Server::say`].
+    pub fn say_ago(&self, ago: Duration, number: &str, to: &str, message: wa::Message) -> String {
         self.shared().change(|state| {
             let user = state.user_by_number(number);
-            let id = state.next_message_id();
-            state.say(user, &chat_named(to), &id, &message);
+            let (id, chat) = (state.next_message_id(), chat_named(to));
+            state.said_ago = ago.as_secs();
+            state.say(user, &chat, &id, &message);
+            state.said_ago = 0;
+            state.users[user].phone.sent.insert(id.clone(), Sent { chat, message });
             id
         })
     }
@@ -61,17 +73,15 @@ impl Server {
 
 /// The chat that a test means by a number or a name.
 fn chat_named(name: &str) -> Jid {
-    match name.contains('@') {
-        true => name.parse().unwrap_or_else(|why| panic!("`{name}` names no chat: {why}")),
-        false => Jid::pn(name.chars().filter(char::is_ascii_digit).collect::<String>()),
+    if name.contains('@') {
+        return name.parse().unwrap_or_else(|why| panic!("`{name}` names no chat: {why}"));
     }
+    Jid::pn(name.chars().filter(char::is_ascii_digit).collect::<String>())
 }
 
 impl State {
     fn say(&mut self, user: usize, chat: &Jid, id: &str, message: &wa::Message) {
         let own = Address { user, device: 0 };
-        let sent = Sent { chat: chat.clone(), message: message.clone() };
-        self.users[user].phone.sent.insert(id.to_owned(), sent);
         self.journal.messages.push(SentMessage {
             from: self.jid(own, Addressing::Pn),
             to: chat.clone(),
@@ -157,7 +167,6 @@ impl State {
             sender_key_distribution_message: wa::message::SenderKeyDistributionMessage {
                 group_id: Some(format!("{group}@g.us")),
                 axolotl_sender_key_distribution_message: Some(key),
-                ..wa::message::SenderKeyDistributionMessage::default()
             }
             .into(),
             ..wa::Message::default()
@@ -172,12 +181,16 @@ impl State {
         id: &str,
         message: &wa::Message,
     ) -> NodeBuilder {
-        el("message")
+        let stanza = el("message")
             .attr("from", shown)
             .attr("id", id)
-            .attr("t", now_seconds())
+            .attr("t", self.said_at())
             .attr("type", stanza_type(message))
-            .attr("notify", self.users[own.user].name.as_str())
+            .attr("notify", self.users[own.user].name.as_str());
+        match edit_mark(message) {
+            Some(mark) => stanza.attr("edit", mark),
+            None => stanza,
+        }
     }
 
     fn said_in_group(
@@ -187,8 +200,8 @@ impl State {
         id: &str,
         message: &wa::Message,
     ) -> NodeBuilder {
-        let node = el("message").attr("id", id).attr("type", stanza_type(message)).build();
-        self.group_stanza(own, group, &node)
+        let shown = Jid::group(group);
+        self.group_stanza(own, group, &self.said(own, shown, id, message).build())
     }
 
     /// Seals something for a device, in a session that is begun where there is none yet.
@@ -299,6 +312,15 @@ fn stanza_type(message: &wa::Message) -> &'static str {
         () if message.reaction_message.is_set() => "reaction",
         () if media => "media",
         () => "text",
+    }
+}
+
+/// How a stanza tells that it changes an earlier message, or takes it back.
+fn edit_mark(message: &wa::Message) -> Option<&'static str> {
+    match message.protocol_message.as_option()?.r#type? {
+        Type::MESSAGE_EDIT => Some("1"),
+        Type::REVOKE => Some("7"),
+        _ => None,
     }
 }
 

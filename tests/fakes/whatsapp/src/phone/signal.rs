@@ -310,3 +310,60 @@ impl SenderKeyStore for GroupKeys {
         Ok(self.0.get(name.cache_key()).cloned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wacore::crypto::generate_curve_key_pair;
+    use wacore::libsignal::protocol::Timestamp;
+
+    use super::*;
+    use crate::noise::{key_bytes, sign};
+    use crate::state::SignedKey;
+
+    const ALICE: Address = Address { user: 0, device: 0 };
+    const BOB: Address = Address { user: 1, device: 0 };
+
+    /// A store, and what its owner publishes.
+    fn store() -> (Store, PublicKeys, OneTimeKey) {
+        let (identity, signed) = (generate_curve_key_pair(), generate_curve_key_pair());
+        let signature = sign(&identity, &signed.public_key.serialize());
+        let at = Timestamp::from_epoch_millis(0);
+        let record = SignedPreKeyRecord::new(1.into(), at, &signed, &signature);
+        let mut store = Store::new(&identity, 5, record);
+        let one_time = generate_curve_key_pair();
+        store.add_one_time(PreKeyRecord::new(7.into(), &one_time));
+        let value = |key: &KeyPair| key_bytes(&key.public_key).to_vec();
+        let keys = PublicKeys {
+            registration: vec![0, 0, 0, 5],
+            identity: value(&identity),
+            signed: SignedKey { id: vec![0, 0, 1], value: value(&signed), signature },
+            one_time: std::collections::VecDeque::new(),
+        };
+        (store, keys, OneTimeKey { id: vec![0, 0, 7], value: value(&one_time) })
+    }
+
+    #[test]
+    fn what_one_seals_the_other_opens_and_each_once() {
+        let (mut alice, _, _) = store();
+        let (mut bob, keys, one_time) = store();
+        alice.begin(BOB, &keys, Some(&one_time)).expect("keys");
+        let first = alice.seal(BOB, b"one").expect("sealed");
+        assert_eq!("pkmsg", first.kind);
+        assert_eq!(b"one", &*bob.open(ALICE, first.kind, &first.bytes).expect("opened"));
+        let answer = bob.seal(ALICE, b"two").expect("sealed");
+        assert_eq!("msg", answer.kind);
+        assert_eq!(b"two", &*alice.open(BOB, answer.kind, &answer.bytes).expect("opened"));
+        assert!(alice.open(BOB, answer.kind, &answer.bytes).is_err());
+    }
+
+    #[test]
+    fn a_group_is_read_with_the_key_that_was_told() {
+        let (mut alice, _, _) = store();
+        let (mut bob, _, _) = store();
+        let key = alice.group_key("g", ALICE).expect("a key");
+        let sealed = alice.seal_for_group("g", ALICE, b"all").expect("sealed");
+        assert!(bob.open_in_group("g", ALICE, &sealed.bytes).is_err());
+        bob.take_group_key("g", ALICE, &key).expect("taken");
+        assert_eq!(b"all", &*bob.open_in_group("g", ALICE, &sealed.bytes).expect("opened"));
+    }
+}
