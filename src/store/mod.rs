@@ -41,6 +41,7 @@ pub use task_runs::{AskedBy, Claim, Claims, TaskEnd, TaskRun, TaskRunStatus};
 pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
 
+#[cfg(feature = "whatsapp")]
 pub(crate) use open::open;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
