@@ -210,9 +210,9 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "whatsapp")]
         Command::Pair(command) => finish(command.run(&home)),
         #[cfg(feature = "whatsapp")]
-        Command::Unpair(command) => finish(command.run(&home)),
+        Command::Unpair(pair::UnpairCommand {}) => finish(pair::unpair(&home)),
         #[cfg(feature = "whatsapp")]
-        Command::Reconnect(command) => finish(command.run(&home)),
+        Command::Reconnect(pair::ReconnectCommand {}) => finish(pair::reconnect(&home)),
     }
 }
 

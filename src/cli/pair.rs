@@ -84,31 +84,29 @@ impl PairCommand {
 #[argh(subcommand, name = "unpair")]
 pub(super) struct UnpairCommand {}
 
-impl UnpairCommand {
-    /// # Errors
-    /// Nothing to end.
-    pub(super) fn run(self, home: &Home) -> Result<(), Error> {
-        let mut link = Link::open(home)?;
-        if link.state()?.is_none_or(|state| state == "unpaired") {
-            return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
-        }
-        link.serve()?;
-        // The phone is told where that is possible. `off` is what the last daemon left.
-        link.wait(|state| !["connecting", "off"].contains(&state))?;
-        let is_told = link.state()?.as_deref() == Some("online");
-        link.say(&Wanted::Unpair)?;
-        let is_done = link.wait(|state| state == "unpaired")?;
-        link.close()?;
-        if !is_done {
-            return Err(Error::TryAgain(unanswered()));
-        }
-        out::line(if is_told {
-            "not linked any more; the phone does not list this device any more"
-        } else {
-            "not linked any more; WhatsApp could not be told: remove `rust-claw` on the phone, under \
-             Linked devices"
-        })
+/// # Errors
+/// Nothing to end.
+pub(super) fn unpair(home: &Home) -> Result<(), Error> {
+    let mut link = Link::open(home)?;
+    if link.state()?.is_none_or(|state| state == "unpaired") {
+        return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
     }
+    link.serve()?;
+    // The phone is told where that is possible. `off` is what the last daemon left.
+    link.wait(|state| !["connecting", "off"].contains(&state))?;
+    let is_told = link.state()?.as_deref() == Some("online");
+    link.say(&Wanted::Unpair)?;
+    let is_done = link.wait(|state| state == "unpaired")?;
+    link.close()?;
+    if !is_done {
+        return Err(Error::TryAgain(unanswered()));
+    }
+    out::line(if is_told {
+        "not linked any more; the phone does not list this device any more"
+    } else {
+        "not linked any more; WhatsApp could not be told: remove `rust-claw` on the phone, under \
+             Linked devices"
+    })
 }
 
 /// Connect to WhatsApp again, at once.
@@ -116,32 +114,30 @@ impl UnpairCommand {
 #[argh(subcommand, name = "reconnect")]
 pub(super) struct ReconnectCommand {}
 
-impl ReconnectCommand {
-    /// # Errors
-    /// Nothing to connect; no daemon.
-    pub(super) fn run(self, home: &Home) -> Result<(), Error> {
-        let mut link = Link::open(home)?;
-        if link.paired_as()?.is_none() {
-            return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
-        }
-        if home.holder()?.is_none() {
-            return Err(Error::Refused(
-                "no daemon is running that could: `rust-claw run` starts it".to_owned(),
-            ));
-        }
-        let since = link.parsed()?["since_ms"].clone();
-        link.say(&Wanted::Reconnect)?;
-        let changed = |state: &Value| state["since_ms"] != since && state["state"] != "connecting";
-        if !link.wait_for(changed)? {
-            return Err(Error::TryAgain(unanswered()));
-        }
-        let state = link.parsed()?;
-        if state["state"] == "online" {
-            return out::line("online");
-        }
-        let reason = state["reason"].as_str().or(state["act"].as_str()).unwrap_or("no reason told");
-        Err(Error::TryAgain(format!("not online: {}", out::harmless(reason))))
+/// # Errors
+/// Nothing to connect; no daemon.
+pub(super) fn reconnect(home: &Home) -> Result<(), Error> {
+    let mut link = Link::open(home)?;
+    if link.paired_as()?.is_none() {
+        return Err(Error::Refused("not linked to WhatsApp: `rust-claw pair` does".to_owned()));
     }
+    if home.holder()?.is_none() {
+        return Err(Error::Refused(
+            "no daemon is running that could: `rust-claw run` starts it".to_owned(),
+        ));
+    }
+    let since = link.parsed()?["since_ms"].clone();
+    link.say(&Wanted::Reconnect)?;
+    let changed = |state: &Value| state["since_ms"] != since && state["state"] != "connecting";
+    if !link.wait_for(changed)? {
+        return Err(Error::TryAgain(unanswered()));
+    }
+    let state = link.parsed()?;
+    if state["state"] == "online" {
+        return out::line("online");
+    }
+    let reason = state["reason"].as_str().or(state["act"].as_str()).unwrap_or("no reason told");
+    Err(Error::TryAgain(format!("not online: {}", out::harmless(reason))))
 }
 
 /// Has the link ask WhatsApp what the groups are called.
@@ -266,7 +262,7 @@ impl Dialogue {
         Dialogue { phone, picture, screen: Screen::new(), step: None }
     }
 
-    fn run(&mut self, link: &mut Link<'_>, stop: &Receiver<()>) -> Result<(), Error> {
+    fn run(&mut self, link: &mut Link<'_>, signals: &Receiver<()>) -> Result<(), Error> {
         let deadline = Instant::now() + PAIRING_MAX;
         let mut asked_at = self.ask(link)?;
         loop {
@@ -283,7 +279,7 @@ impl Dialogue {
                 Some(Step::Expired) => asked_at = self.ask(link)?,
                 step => self.show(step.unwrap_or(Step::Waiting), &link.parsed()?)?,
             }
-            if stop.try_recv().is_ok() {
+            if signals.try_recv().is_ok() {
                 return Err(Error::Refused(
                     if self.step == Some(Step::Syncing) {
                         "given up; the phone has linked it: `rust-claw status` shows how far it is"

@@ -131,6 +131,7 @@ fn h74_settled_messages_go_only_where_a_setting_says_so_and_others_never() {
         chat: chat.clone(),
         id: id.to_owned(),
         sender: "ann".to_owned(),
+        sender_alt: None,
         sender_name: "Ann".to_owned(),
         text: format!("bread {id}"),
         sent_at: before(now, DAY * age_days),

@@ -55,6 +55,7 @@ pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
 pub use why::{Path, Stored};
 
+#[cfg(feature = "whatsapp")]
 pub(crate) use open::open;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};

@@ -94,14 +94,9 @@ pub(crate) fn certificates_are_checked() -> bool {
         buffa::MessageField::some(cert_chain::NoiseCertificate {
             details: Some(details.encode_to_vec()),
             signature: Some(vec![0; 64]),
-            ..Default::default()
         })
     };
-    let chain = CertChain {
-        intermediate: signed_by_nobody(1, 0),
-        leaf: signed_by_nobody(2, 1),
-        ..Default::default()
-    };
+    let chain = CertChain { intermediate: signed_by_nobody(1, 0), leaf: signed_by_nobody(2, 1) };
     HandshakeUtils::verify_server_cert(&chain.encode_to_vec(), &key).is_err()
 }
 

@@ -96,10 +96,10 @@ impl Sync {
 /// No answer, or none of use; on one line.
 pub(super) async fn ask(client: Arc<Client>) -> Result<Names, String> {
     let all = client.groups().get_participating().await.map_err(|error| crate::chain(&error))?;
-    let named = all.into_values().take(GROUPS_MAX).filter_map(|group| {
+    let groups = all.into_values().take(GROUPS_MAX).filter_map(|group| {
         Some((ChatJid::new(&group.id.to_non_ad_string()).ok()?, name(&group.subject)?))
     });
-    let mut names: Names = named.collect();
+    let mut names: Names = groups.collect();
     names.sort();
     Ok(names)
 }

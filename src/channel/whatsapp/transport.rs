@@ -278,13 +278,11 @@ impl Wire {
 
     /// Takes what the socket gave.
     fn receive_into(&mut self, received: &[u8], memory: &mut Memory) -> io::Result<()> {
-        match &mut self.tls {
-            Some(tls) => tls::decrypt(tls, received, &mut memory.incoming),
-            None => {
-                memory.incoming.extend_from_slice(received);
-                Ok(())
-            }
+        if let Some(tls) = &mut self.tls {
+            return tls::decrypt(tls, received, &mut memory.incoming);
         }
+        memory.incoming.extend_from_slice(received);
+        Ok(())
     }
 }
 

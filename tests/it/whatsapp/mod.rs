@@ -11,4 +11,4 @@ mod pairing;
 mod release;
 mod world;
 
-pub(crate) use world::World;
+pub(crate) use world::{ADA, OWNER, World};

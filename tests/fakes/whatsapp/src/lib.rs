@@ -14,7 +14,7 @@
 //! - `relay`, `offline`, `receipt`: messages on their way, receipts, typing, presence
 //! - `phone`: the virtual phones; `http`: media and history
 //! - `fault`: what can be made to go wrong; `journal`: what happened
-//! - `friend`: another phone, played by a client that is not ours
+//! - [`friend`]: another phone, played by a client that is not ours
 //!
 //! It is no model of WhatsApp's limits: nobody is banned, and nothing is checked that a client
 //! cannot see.
