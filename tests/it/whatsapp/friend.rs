@@ -80,11 +80,12 @@ fn baileys_talks_to_baileys_by_number_and_by_hidden_id() {
             let id = ada.send(&to, &format!("{to} {round}"));
             let came = ben.next("the message", is_message(&format!("{to} {round}")));
             assert_eq!((&json!(id), &json!(back)), (&came["id"], &came["chat"]), "{came}");
-            assert_eq!((json!("Ada"), json!(false)), (came["name"].clone(), came["from_me"].clone()));
+            assert_eq!(
+                (json!("Ada"), json!(false)),
+                (came["name"].clone(), came["from_me"].clone())
+            );
             ada.find("its acknowledgement", |event| event["event"] == "ack" && event["id"] == id);
-            ada.find("its delivery", |event| {
-                event["event"] == "receipt" && event["ids"][0] == id
-            });
+            ada.find("its delivery", |event| event["event"] == "receipt" && event["ids"][0] == id);
             ben.send(&back, &format!("{back} {round}"));
             ada.next("the answer", is_message(&format!("{back} {round}")));
         }
@@ -138,7 +139,10 @@ fn baileys_talks_in_groups_of_both_kinds() {
         let groups = ada.tell(json!({"do": "groups"}));
         let mine = groups.as_array().expect("a list").iter().find(|each| each["id"] == group);
         let mine = mine.expect("it is there");
-        assert_eq!(("Lunch", 3), (word(&mine["subject"]), mine["members"].as_array().map_or(0, Vec::len)));
+        assert_eq!(
+            ("Lunch", 3),
+            (word(&mine["subject"]), mine["members"].as_array().map_or(0, Vec::len))
+        );
         world.server.rename_group(&group, "Dinner");
         let told = ben.next("the new subject", |event| event["event"] == "group");
         assert_eq!(("Dinner", &json!(group)), (word(&told["subject"]), &told["id"]));
@@ -231,7 +235,8 @@ fn what_wraps_a_text_reaches_baileys() {
 }
 
 /// One grey point.
-const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
+const PNG: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
 
 /// The number in `NUMBER:DEVICE@s.whatsapp.net`.
 fn number(id: &Value) -> &str {
