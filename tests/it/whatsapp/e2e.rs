@@ -31,8 +31,12 @@ pub(super) fn check(friend: &mut Friend, chat: &str, seen_as: &str, text: &str, 
     friend.find("our message was delivered", |event| {
         event["event"] == "receipt" && event["ids"][0] == id
     });
-    friend.next("that it stopped typing", |event| {
-        event["event"] == "typing" && event["state"] == "paused"
+    // That may overtake the answer, which waits for its turn to go out.
+    wait_for("that it stopped typing", || {
+        let seen = friend.seen();
+        seen.iter()
+            .rfind(|event| event["event"] == "typing")
+            .is_some_and(|last| last["state"] == "paused")
     });
 }
 
