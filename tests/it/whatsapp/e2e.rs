@@ -31,8 +31,12 @@ pub(super) fn check(friend: &mut Friend, chat: &str, seen_as: &str, text: &str, 
     friend.find("our message was delivered", |event| {
         event["event"] == "receipt" && event["ids"][0] == id
     });
-    friend.next("that it stopped typing", |event| {
-        event["event"] == "typing" && event["state"] == "paused"
+    // That may overtake the answer, which waits for its turn to go out.
+    wait_for("that it stopped typing", || {
+        let seen = friend.seen();
+        seen.iter()
+            .rfind(|event| event["event"] == "typing")
+            .is_some_and(|last| last["state"] == "paused")
     });
 }
 
@@ -44,7 +48,13 @@ fn check_group(addressing: Addressing) {
     check(&mut friend, &group, &group, "@Andy\nSAY Soup.", "Andy: Soup.");
     // Without its name it listens, and remembers.
     friend.send(&group, "I take the soup");
-    check(&mut friend, &group, &group, "@Andy and now?\nSAY Bread.", "Andy: Bread.");
+    check(
+        &mut friend,
+        &group,
+        &group,
+        "@Andy and now?\nSLOW 300\nSAY Bread and butter.",
+        "Andy: Bread and butter.",
+    );
     let told = model.requests().pop().expect("requests")["body"]["messages"].to_string();
     assert!(told.contains("I take the soup") && told.contains("Ada"), "{told}");
     assert_eq!(2, friend.texts().len(), "{:?}", friend.texts());
@@ -90,7 +100,13 @@ fn baileys_claude_cli_under_bwrap_answers_the_owner_in_the_chat_with_oneself() {
     let own = world.owner.pn.to_string();
     check(&mut phone, &own, &own, "SAY One.", "Andy: One.");
     // What begins like an answer of the assistant is still the owner's (hazard 15).
-    check(&mut phone, &own, &own, "Andy: really?\nSAY Two.", "Andy: Two.");
+    check(
+        &mut phone,
+        &own,
+        &own,
+        "Andy: really?\nSLOW 300\nSAY Two or three.",
+        "Andy: Two or three.",
+    );
     assert_eq!(2, phone.texts().len(), "{:?}", phone.texts());
     assert_eq!(Some(0), daemon.stop());
 }

@@ -11,6 +11,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 
+// Baileys' Signal library talks there, where only our lines belong.
+console.log = console.info = console.warn = () => {}
+
 const folder = process.env.CLAW_TEST_BAILEYS
 if (!folder) throw new Error('CLAW_TEST_BAILEYS is not set: run tests/setup.sh')
 const baileys = await import(pathToFileURL(`${folder}/node_modules/baileys/lib/index.js`))
