@@ -217,7 +217,9 @@ impl Machine {
         match name {
             // Told already, and as true as before: no attempt can succeed.
             "needs-pairing" => {
-                machine.enter(now, State::NeedsPairing { reason: reason.to_owned() })
+                // Whatever keys are still there.
+                machine.is_paired = false;
+                machine.enter(now, State::NeedsPairing { reason: reason.to_owned() });
             }
             _ if is_paired => machine.connect(now, &mut todo),
             _ => {}

@@ -68,8 +68,8 @@ fn h13_history_and_what_is_older_than_the_pairing_is_context_and_what_was_missed
     };
     world.server.history(OWNER, history, false);
     world.private(&ada);
+    let daemon = world.home.start();
     world.pair();
-    let daemon = world.start();
     wait_for("the history", || {
         world.home.number("SELECT count(*) FROM messages WHERE text LIKE 'old %'") == 500
     });
