@@ -118,6 +118,7 @@ fn live(
         }
     };
     log::info!("run={id} group={} container={} started", job.group, spec.name);
+    Doorbell::ring(&shared.home);
     let started = Instant::now();
     let mut live = Live {
         shared,
@@ -290,6 +291,8 @@ impl Live<'_> {
                             &no_step(RunState::Busy),
                             UnixMs::now(),
                         )?;
+                        // Who shows that it works looks now.
+                        Doorbell::ring(&self.shared.home);
                     }
                 }
                 Err(error) => {

@@ -28,13 +28,17 @@ const PAIRING_MAX: Duration = Duration::from_mins(10);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// A look at the database, the clock and the signals where no bell rang.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// So long after its last news a phone has sent the past.
+const QUIET_MIN: Duration = Duration::from_secs(3);
+/// The past of a busy phone is taken in so long; what is missing is missing as context only.
+const HISTORY_MAX: Duration = Duration::from_mins(2);
 /// Lines of a terminal that does not say how many it has.
 const ROWS: usize = 24;
 /// What stands around a QR code.
 const LINES_AROUND: usize = 3;
 
 /// Link the assistant to a WhatsApp account: shows a QR code to scan, or with --phone a code to type.
-#[derive(ArgsInfo, FromArgs)]
+#[derive(ArgsInfo, Default, FromArgs)]
 #[argh(subcommand, name = "pair")]
 pub(super) struct PairCommand {
     /// a code to type on the phone of this number, with its country code: +49 170 1234567
@@ -70,6 +74,10 @@ impl PairCommand {
         }
         Step::hide(&mut link.store)?;
         let is_own = link.server.as_ref().is_some_and(Server::is_own);
+        if is_own && paired.is_ok() {
+            out::line("taking in what was said before …")?;
+            link.settle(&stop)?;
+        }
         link.close()?;
         paired?;
         if is_own {
@@ -202,6 +210,24 @@ impl Link<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// The phone sends the past once, in the seconds after the pairing, and nobody else would be
+    /// there to take it in.
+    fn settle(&self, signals: &Receiver<()>) -> Result<(), Error> {
+        let begun = Instant::now();
+        let (mut version, mut changed_at) = (self.store.data_version()?, begun);
+        while changed_at.elapsed() < QUIET_MIN && begun.elapsed() < HISTORY_MAX {
+            if signals.try_recv().is_ok() {
+                break;
+            }
+            self.bell.wait(LOOK_INTERVAL);
+            let seen = self.store.data_version()?;
+            if seen != version {
+                (version, changed_at) = (seen, Instant::now());
+            }
+        }
+        Ok(())
     }
 
     fn close(self) -> Result<(), Error> {

@@ -418,20 +418,41 @@ fn name(setup: &Setup<'_>) -> Result<Done, Error> {
     setup.keep("ASSISTANT_NAME", &typed, typed.clone())
 }
 
-/// The link to a phone is made by a command of its own.
+/// The link to a phone, if the person has one at hand.
+#[cfg(feature = "whatsapp")]
 fn whatsapp(setup: &Setup<'_>) -> Result<Done, Error> {
-    if !cfg!(feature = "whatsapp") {
-        return Ok(Done::says("this program was built without it"));
+    let number = || -> Result<Option<String>, Error> {
+        let state = super::store(setup.home)?.get_state("whatsapp")?;
+        let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let is_paired = |state: &serde_json::Value| {
+            !matches!(state["state"].as_str(), Some("unpaired" | "needs-pairing"))
+        };
+        let state = state.filter(is_paired);
+        Ok(state.and_then(|state| state["number"].as_str().map(crate::ids::shown)))
+    };
+    let paired = |number: String| {
+        Done::says(format!("linked as +{number}")).undo(own_command(setup.home, "unpair"))
+    };
+    if let Some(number) = number()? {
+        return Ok(paired(number));
     }
-    let state = super::store(setup.home)?.get_state("whatsapp")?;
-    let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let number = state.as_ref().and_then(|state| state["number"].as_str());
-    Ok(match number {
-        Some(number) => Done::says(format!("paired with {}", crate::ids::shown(number)))
-            .undo(own_command(setup.home, "unpair")),
-        None => Done::says("not paired; the terminal and scripts work without it")
+    let question = "link WhatsApp now, with your phone at hand? [y/N] ";
+    let wants =
+        setup.asks && setup.ask(question, false)?.is_some_and(|said| said.starts_with(['y', 'Y']));
+    if wants {
+        super::pair::PairCommand::default().run(setup.home)?;
+    }
+    Ok(match number()? {
+        Some(number) => paired(number),
+        None => Done::says("not linked; the terminal and scripts work without it")
             .next(own_command(setup.home, "pair")),
     })
+}
+
+#[cfg(not(feature = "whatsapp"))]
+#[expect(clippy::unnecessary_wraps, reason = "it is a step like the others")]
+fn whatsapp(_: &Setup<'_>) -> Result<Done, Error> {
+    Ok(Done::says("this program was built without it"))
 }
 
 /// One message through everything: store, sandbox, agent, outbox.

@@ -9,10 +9,10 @@ fn h29_an_engine_that_is_not_ready_at_boot_is_waited_for_and_said_once() {
     let home = Home::new();
     home.engine_mode("not-ready");
     let chat = home.register("a");
-    let mut daemon = home.start();
+    let mut daemon = Daemon::spawn(home.command(&["run"]));
+    daemon.wait_line("no sandbox to run agents in: docker does not answer");
     let follower = Follower::start(&home);
     home.inject(&chat, "hi");
-    daemon.wait_line("no sandbox to run agents in: docker does not answer");
     home.run(&["ask", "hi"]).refused(75, &["no sandbox to run in", "start docker"]);
     // Nobody waits for that question any more, so only the chat's is answered later.
     let told = home.run(&["status"]).ok();

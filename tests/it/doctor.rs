@@ -314,7 +314,7 @@ fn h76_a_service_with_another_path_or_program_is_written_anew() {
 fn whatsapp_that_needs_a_person_is_a_fault_with_a_command() {
     let home = home();
     home.edit(
-        "INSERT INTO state VALUES ('whatsapp',
+        "INSERT OR REPLACE INTO state VALUES ('whatsapp',
          '{\"state\":\"needs-pairing\",\"since_ms\":1,\"reason\":\"logged out on the phone\"}')",
     );
     let (code, checks) = examined(&home);

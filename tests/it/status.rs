@@ -8,7 +8,7 @@ fn all_that_waits_failed_and_was_used_is_shown() {
     home.run(&["schedule-task", "--every", "1h", "--prompt", "look at the build"]).ok();
     home.run_with(&["chat"], "fake:error=other\n").refused_somehow(1);
     home.edit(
-        "INSERT INTO state VALUES ('whatsapp', '{\"state\":\"backoff\",\"since_ms\":1,
+        "INSERT OR REPLACE INTO state VALUES ('whatsapp', '{\"state\":\"backoff\",\"since_ms\":1,
          \"reason\":\"the line\\u001b[31m is down\"}')",
     );
     let text = home.run(&["status"]).ok();

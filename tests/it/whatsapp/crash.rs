@@ -40,12 +40,12 @@ fn check(place: &str, addressing: Addressing) {
 
 #[test]
 fn h01_baileys_sees_one_answer_if_killed_when_the_message_came() {
-    check("whatsapp_received", Addressing::Lid);
+    check("message_received", Addressing::Lid);
 }
 
 #[test]
 fn h01_baileys_sees_one_answer_if_killed_when_the_message_was_committed() {
-    check("whatsapp_committed", Addressing::Pn);
+    check("message_committed", Addressing::Pn);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn h01_baileys_sees_one_answer_if_killed_when_the_answer_was_committed() {
 
 #[test]
 fn h01_baileys_sees_one_answer_if_killed_when_it_was_sent() {
-    check("whatsapp_sent", Addressing::Pn);
+    check("delivery_written", Addressing::Pn);
 }
 
 #[test]

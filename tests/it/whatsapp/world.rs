@@ -29,16 +29,17 @@ impl World {
         World { home, server, owner, ada }
     }
 
-    /// One that is linked, by `pair` and a scan as a person does it.
+    /// One that is linked.
     pub(crate) fn linked(kind: Kind) -> World {
         let world = World::new(kind);
         world.pair();
         world
     }
 
-    /// Has a daemon link itself, and scans what it shows.
+    /// Has the daemon that runs, else one of its own, link itself, and scans what it shows.
     pub(crate) fn pair(&self) {
-        let daemon = self.home.start();
+        let is_served = !self.home.json(&["status", "--json"])["daemon"].is_null();
+        let daemon = (!is_served).then(|| self.home.start());
         self.ask_to_pair();
         let mut scanned = String::new();
         wait_for("the end of pairing", || {
@@ -50,7 +51,9 @@ impl World {
             }
             pairing["step"] == "done"
         });
-        assert_eq!(Some(0), daemon.stop());
+        if let Some(daemon) = daemon {
+            assert_eq!(Some(0), daemon.stop());
+        }
     }
 
     /// What `pair` says to a daemon that runs.

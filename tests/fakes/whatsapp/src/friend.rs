@@ -156,7 +156,7 @@ impl Friend {
     /// # Panics
     /// As [`Friend::done`].
     pub fn connect(&mut self, url: &str, root: &[u8], media: Option<&str>) {
-        let root: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
+        let root = root.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         self.tell(json!({"do": "connect", "url": url, "root": root, "media": media}));
     }
 
@@ -237,13 +237,13 @@ impl Friend {
         self.next("a message", |event| event["event"] == "message" && event["text"].is_string())
     }
 
-    /// Waits for the next message in a chat, and gives its text.
+    /// Waits for the next message with a text in a chat, and gives the text.
     ///
     /// # Panics
     /// As [`Friend::next`].
     pub fn text_in(&mut self, chat: &str) -> String {
         let event = self.next(&format!("a message in {chat}"), |event| {
-            event["event"] == "message" && event["chat"] == chat
+            event["event"] == "message" && event["chat"] == chat && event["text"].is_string()
         });
         event["text"].as_str().unwrap_or_default().to_owned()
     }
