@@ -71,6 +71,8 @@ pub const FRAME_BYTES_UNHELD_MAX: usize = 64 * 1024;
 /// Of one line that a sandbox writes to stderr, what reaches its log.
 pub const STDERR_LINE_BYTES_MAX: usize = 4096;
 
+/// A look for something to deliver where nothing is underway and no bell rang.
+pub const DELIVERY_NET_INTERVAL: Duration = Duration::from_secs(15);
 /// First pause after a failed delivery; doubles.
 pub const DELIVERY_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts at a delivery.

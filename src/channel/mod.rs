@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::doorbell::Doorbell;
 use crate::ids::{ChannelKind, UnixMs};
-use crate::limits::{DELIVERY_RETRY_FIRST, DELIVERY_RETRY_MAX, POLL_INTERVAL};
+use crate::limits::{
+    DELIVERY_NET_INTERVAL, DELIVERY_RETRY_FIRST, DELIVERY_RETRY_MAX, POLL_INTERVAL,
+};
 use crate::store::{self, OutboxRow, Store};
 
 /// Why a row was not delivered.
@@ -121,8 +123,8 @@ pub fn deliver(
         }
         // What is underway is due all the time; its channel rings when it is settled.
         let due = if is_underway { None } else { store.next_attempt_at(channel.kind())? };
-        let pause = due.map_or(POLL_INTERVAL, |due| due.since(UnixMs::now()).min(POLL_INTERVAL));
-        bell.wait(pause);
+        let most = if is_underway { POLL_INTERVAL } else { DELIVERY_NET_INTERVAL };
+        bell.wait(due.map_or(most, |due| due.since(UnixMs::now()).min(most)));
     }
     Ok(Ended::Done)
 }

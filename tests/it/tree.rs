@@ -78,6 +78,23 @@ fn licences_and_banned_crates() {
     }
 }
 
+/// `wacore-libsignal` calls itself MIT, but files of it are marked AGPL-3.0-only.
+#[test]
+fn without_whatsapp_nothing_is_under_agpl_and_with_it_we_say_so() {
+    let tree = |features: &[&str]| {
+        let mut args = vec!["tree", "--edges", "normal", "--package", "rust-claw"];
+        args.extend(features);
+        cargo(&args)
+    };
+    assert!(tree(&[]).contains("wacore-libsignal v"));
+    let without = tree(&["--no-default-features"]);
+    assert!(without.contains("rusqlite v") && !without.contains("wacore"), "{without}");
+    for file in ["LICENSE", "README.md"] {
+        let text = fs::read_to_string(root().join(file)).expect("a file");
+        assert!(text.contains("AGPL") || text.contains("GNU Affero"), "{file}");
+    }
+}
+
 /// Whether an expression of licences can be met with those allowed. Source: SPDX, annex D, of
 /// which packages use `AND`, `OR`, `/` for `OR`, and brackets around an `OR`.
 fn is_allowed(expression: &str) -> bool {

@@ -125,9 +125,11 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     given.line.show(None);
     link.perform(todo)?;
     link.store_state()?;
+    let (mut is_rung, mut looks) = (true, 0_u32);
     while !given.is_stopping.load(Ordering::Relaxed) {
-        let pause = link.look()?;
-        bell.wait(pause);
+        let pause = link.look(is_rung || looks.is_multiple_of(LOOKS_PER_NET))?;
+        is_rung = bell.wait(pause);
+        looks = looks.wrapping_add(1);
     }
     link.close();
     link.store_off()
@@ -138,13 +140,14 @@ impl Link<'_> {
         Now { up: self.started.elapsed(), wall: UnixMs::now() }
     }
 
-    /// Looks at all that may be new; says how long nothing else will be, unless the bell rings.
-    fn look(&mut self) -> Result<Duration, store::Error> {
+    /// Looks at all that may be new, `in_store` too where somebody rang; says how long nothing else
+    /// will be, unless the bell rings.
+    fn look(&mut self, in_store: bool) -> Result<Duration, store::Error> {
         let heard = self.heard.clone();
         for word in heard.try_iter() {
             self.hear(word)?;
         }
-        if let Some(wanted) = Wanted::take(&mut self.store)? {
+        if in_store && let Some(wanted) = Wanted::take(&mut self.store)? {
             self.want(wanted)?;
         }
         if self.pairing.as_ref().is_some_and(|pairing| pairing.is_expired(UnixMs::now())) {
@@ -153,8 +156,12 @@ impl Link<'_> {
         self.look_at_run()?;
         self.look_at_network()?;
         self.tell(Event::Tick)?;
-        self.show_presence()?;
-        self.look_at_groups()?;
+        if in_store || self.presence.due().is_some() {
+            self.show_presence()?;
+        }
+        if in_store {
+            self.look_at_groups()?;
+        }
         let up = self.started.elapsed();
         if self.run.as_ref().is_some_and(|run| run.over_since.is_some()) {
             return Ok(REASON_WAIT_MAX / 5);
@@ -618,6 +625,8 @@ impl Drop for Over {
     }
 }
 
+/// Of the looks for which nobody rang, every so many goes into the store: the net under lost rings.
+const LOOKS_PER_NET: u32 = 8;
 /// How long the reason may come after the end.
 const REASON_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Between two looks where only the bell brings news.

@@ -64,6 +64,7 @@ fn baileys_is_linked_by_a_typed_code() {
     // The code can be asked for once the server has spoken.
     friend.qr();
     let code = friend.tell(json!({"do": "code", "phone": ADA}));
+    server.wait_code_offer(ADA);
     server.type_code(ADA, code.as_str().expect("a code")).expect("the code is good");
     assert_eq!(ADA, number(&friend.online()["id"]));
 }
