@@ -164,15 +164,7 @@ impl Daemon {
         let main = GroupFolder::main();
         home.create_group_folders(&main, "Main", &settings.assistant_name, true)?;
         let zone = settings.timezone;
-        let left_over = store.close_left_over_tasks(now, |task, status| {
-            notice::task_left_over(task, status, now, zone)
-        })?;
-        for (task, status) in left_over {
-            log::warn!("task={} group={} {}", task.id, task.folder, status.as_str());
-        }
-        for run in store.interrupt_left_over(now)? {
-            log::warn!("run={} group={} was interrupted by the last end", run.id, run.folder);
-        }
+        close_left_over(&mut store, now, zone)?;
         store.set_states(&[("daemon", &about(now)), (keeper::STATE_KEY, keeper::LOOKING)])?;
 
         let shared = Shared::new(home, settings, Store::open(&home.database())?)?;
@@ -366,6 +358,20 @@ impl Daemon {
         self.threads.push(thread);
         Ok(())
     }
+}
+
+/// Notes what the last life of the program left unfinished.
+fn close_left_over(store: &mut Store, now: UnixMs, zone: chrono_tz::Tz) -> Result<(), Fatal> {
+    let left_over = store.close_left_over_tasks(now, |task, status| {
+        notice::task_left_over(task, status, now, zone)
+    })?;
+    for (task, status) in left_over {
+        log::warn!("task={} group={} {}", task.id, task.folder, status.as_str());
+    }
+    for run in store.interrupt_left_over(now)? {
+        log::warn!("run={} group={} was interrupted by the last end", run.id, run.folder);
+    }
+    Ok(())
 }
 
 /// Stack of a thread of ours: they call `SQLite` and the JSON parser, nothing deeper.

@@ -173,9 +173,9 @@ mod tests {
         let modules = Modules::of(&code(), QUIET_IN_PICTURE).expect("fits");
         let side = modules.side * MODULE_PIXELS;
         assert_eq!((side, side), (frame.width as usize, frame.height as usize));
-        for at in 0..side * side {
+        for (at, pixel) in pixels.iter().enumerate().take(side * side) {
             let is_light = modules.is_light(at / side / MODULE_PIXELS, at % side / MODULE_PIXELS);
-            assert_eq!(is_light, pixels[at] == u8::MAX, "pixel {at}");
+            assert_eq!(is_light, *pixel == u8::MAX, "pixel {at}");
         }
     }
 

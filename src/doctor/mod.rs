@@ -1,7 +1,7 @@
 //! Looks whether all is as it has to be, and names for each fault the one command that mends it.
 //!
 //! It looks and changes nothing, but for a file that a sandbox writes into a folder made for that
-//! and removed again. A fault without a command is no fault but a remark: [`Line::bad`] wants one.
+//! and removed again. A fault without a command is no fault but a remark: `Line::bad` wants one.
 
 mod command;
 mod host;

@@ -218,8 +218,7 @@ fn watch(
 fn clear_away(shared: &Shared, store: &mut Store, stopped: &Receiver<()>) {
     let is_stopped = || stopped.try_recv() == Err(TryRecvError::Disconnected);
     match retention::turn(&shared.home, &shared.settings, store, UnixMs::now(), is_stopped) {
-        Ok(None) => {}
-        Ok(Some(Gone { logs: 0, transcripts: 0, rows: 0 })) => {}
+        Ok(None | Some(Gone { logs: 0, transcripts: 0, rows: 0 })) => {}
         Ok(Some(Gone { logs, transcripts, rows })) => {
             log::info!("cleared away: logs={logs} transcripts={transcripts} rows={rows}");
         }

@@ -103,6 +103,10 @@ fn at_a_terminal_the_key_is_not_shown_and_the_terminal_is_as_before() {
     terminal.press("Europe/Berlin\r");
     terminal.expect("Name of the assistant [Andy]: ");
     terminal.press("Bo\r");
+    if cfg!(feature = "whatsapp") {
+        terminal.expect("link WhatsApp now, with your phone at hand? [y/N] ");
+        terminal.press("\r");
+    }
     terminal.expect("echo: Hello!");
     assert_eq!(Some(0), terminal.end());
     assert_eq!(

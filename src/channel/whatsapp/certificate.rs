@@ -104,7 +104,7 @@ pub(crate) fn certificates_are_checked() -> bool {
 mod tests {
     use super::*;
 
-    fn check(url: &str, checked: bool, expected: Result<(&str, u16, bool), Refused>) {
+    fn check(url: &str, checked: bool, expected: &Result<(&str, u16, bool), Refused>) {
         let found = Endpoint::parse(url, checked);
         let found = found.as_ref().map(|found| (found.host.as_str(), found.port, found.is_tls));
         assert_eq!(expected.as_ref().copied(), found, "{url}");
@@ -113,12 +113,12 @@ mod tests {
     #[test]
     fn without_the_check_only_this_machine_is_talked_to() {
         let real = "wss://web.whatsapp.com/ws/chat";
-        check(real, true, Ok(("web.whatsapp.com", 443, true)));
-        check(real, false, Err(Refused::Unchecked));
+        check(real, true, &Ok(("web.whatsapp.com", 443, true)));
+        check(real, false, &Err(Refused::Unchecked));
         for checked in [true, false] {
-            check("ws://127.0.0.1:81/ws/chat", checked, Ok(("127.0.0.1", 81, false)));
-            check("wss://127.9.9.9/", checked, Ok(("127.9.9.9", 443, true)));
-            check("ws://[::1]:81/", checked, Ok(("::1", 81, false)));
+            check("ws://127.0.0.1:81/ws/chat", checked, &Ok(("127.0.0.1", 81, false)));
+            check("wss://127.9.9.9/", checked, &Ok(("127.9.9.9", 443, true)));
+            check("ws://[::1]:81/", checked, &Ok(("::1", 81, false)));
         }
     }
 
@@ -133,8 +133,8 @@ mod tests {
             "[::ffff:8.8.8.8]",
             "127.0.0.1.",
         ] {
-            check(&format!("wss://{host}/"), false, Err(Refused::Unchecked));
-            check(&format!("ws://{host}/"), true, Err(Refused::Plain));
+            check(&format!("wss://{host}/"), false, &Err(Refused::Unchecked));
+            check(&format!("ws://{host}/"), true, &Err(Refused::Plain));
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
             "ws://evil.example@127.0.0.1/",
             "wss://a b/",
         ] {
-            check(url, true, Err(Refused::Malformed));
+            check(url, true, &Err(Refused::Malformed));
         }
     }
 

@@ -90,7 +90,7 @@ fn said(message: &wa::Message) -> Option<(&str, Option<String>)> {
         return Some((text.text.as_deref()?, None));
     }
     if let Some(image) = message.image_message.as_option() {
-        let note = file("image", [mime(&image.mimetype), size(image.file_length)]);
+        let note = file("image", [mime(image.mimetype.as_ref()), size(image.file_length)]);
         return Some((image.caption.as_deref().unwrap_or_default(), Some(note)));
     }
     let video = message.video_message.as_option();
@@ -100,7 +100,7 @@ fn said(message: &wa::Message) -> Option<(&str, Option<String>)> {
     }
     if let Some(document) = message.document_message.as_option() {
         let name = document.file_name.as_deref().or(document.title.as_deref());
-        let facts = [name.map(quote), mime(&document.mimetype), size(document.file_length)];
+        let facts = [name.map(quote), mime(document.mimetype.as_ref()), size(document.file_length)];
         let note = file("document", facts);
         return Some((document.caption.as_deref().unwrap_or_default(), Some(note)));
     }
@@ -190,8 +190,8 @@ fn quote(text: &str) -> String {
     format!("“{}”", shortened(text.trim(), WHATSAPP_NOTE_CHARS_MAX))
 }
 
-fn mime(text: &Option<String>) -> Option<String> {
-    text.as_deref().map(|text| shortened(text, WHATSAPP_NOTE_CHARS_MAX))
+fn mime(text: Option<&String>) -> Option<String> {
+    text.map(|text| shortened(text, WHATSAPP_NOTE_CHARS_MAX))
 }
 
 fn shortened(text: &str, chars_max: usize) -> String {
@@ -229,7 +229,7 @@ mod tests {
 
     fn wrapped(message: wa::Message) -> Field<wa::message::FutureProofMessage> {
         let message = Field::some(message);
-        Field::some(wa::message::FutureProofMessage { message, ..Default::default() })
+        Field::some(wa::message::FutureProofMessage { message })
     }
 
     fn reply(said: &str, to: wa::Message) -> wa::Message {

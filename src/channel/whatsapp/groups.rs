@@ -143,11 +143,19 @@ mod tests {
         assert!(due(&mut sync, &store, Duration::ZERO));
         assert!(!due(&mut sync, &store, GROUPS_SYNC_INTERVAL), "it is underway");
         sync.done(&mut store, Ok(vec![(family.clone(), "Family".to_owned())])).expect("stored");
-        assert!(!due(&mut sync, &store, GROUPS_SYNC_INTERVAL - Duration::from_millis(1)));
+        assert!(!due(
+            &mut sync,
+            &store,
+            GROUPS_SYNC_INTERVAL.saturating_sub(Duration::from_millis(1))
+        ));
 
         let asked_at = start.plus(GROUPS_SYNC_PAUSE);
         store.set_state(ASKED_AT_KEY, &asked_at.to_string()).expect("set");
-        assert!(!due(&mut sync, &store, GROUPS_SYNC_PAUSE - Duration::from_millis(1)));
+        assert!(!due(
+            &mut sync,
+            &store,
+            GROUPS_SYNC_PAUSE.saturating_sub(Duration::from_millis(1))
+        ));
         assert!(due(&mut sync, &store, GROUPS_SYNC_PAUSE));
         sync.done(&mut store, Err("no answer".to_owned())).expect("noted");
         assert!(!due(&mut sync, &store, 2 * GROUPS_SYNC_PAUSE), "once for each demand");

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use wacore::runtime::{AbortHandle, Runtime};
 use wacore::types::events::Event as Told;
+use wacore_binary::Jid;
 use whatsapp_rust::anyhow;
 
 use super::certificate::Endpoint;
@@ -460,8 +461,7 @@ impl Link<'_> {
         let (Some(session), Some(run)) = (&self.session, &self.run) else { return Ok(()) };
         let client = Arc::clone(&session.client);
         let me = inbound::me(&client);
-        let address =
-            |jid: &Option<wacore_binary::Jid>| jid.as_ref().map(|jid| jid.to_non_ad_string());
+        let address = |jid: &Option<Jid>| jid.as_ref().map(Jid::to_non_ad_string);
         self.identity = json!({
             "number": me.pn.as_ref().map(|pn| pn.user_base().to_owned()),
             "lid": address(&me.lid),

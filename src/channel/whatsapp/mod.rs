@@ -2,12 +2,12 @@
 //!
 //! | thread | owns | woken by |
 //! |---|---|---|
-//! | whatsapp | the [link](link): connection, states, pairing, typing | doorbell, the library, 4 s |
-//! | delivery-whatsapp | the [outbound] messages | doorbell, acknowledgements, 2 s |
+//! | whatsapp | the `link`: connection, states, pairing, typing | doorbell, the library, 4 s |
+//! | delivery-whatsapp | the `outbound` messages | doorbell, acknowledgements, 15 s |
 //! | whatsapp-pool-1, -timer | the library's tasks | each other |
 //! | whatsapp-read | the socket | the network |
 //!
-//! A message that comes is committed by [inbound], on the library's thread, before the library may
+//! A message that comes is committed by `inbound`, on the library's thread, before the library may
 //! acknowledge it. One of the two threads that panics is made again after a pause; nothing else
 //! notices.
 

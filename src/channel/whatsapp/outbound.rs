@@ -79,7 +79,7 @@ impl Outbound {
             }
             let sent = client.send_message_with_options(to, message, options).await;
             crate::crash_point("delivery_written");
-            let outcome = sent.map(drop).map_err(judged);
+            let outcome = sent.map(drop).map_err(|error| judged(&error));
             // Where there is no room, the deadline tells the same later.
             words.try_send(Word::Written { row: id, number, outcome }).ok();
             line.wake_delivery();
@@ -169,8 +169,8 @@ impl Channel for Outbound {
 }
 
 /// What an error of the library means for the row.
-fn judged(error: whatsapp_rust::SendError) -> SendError {
-    let why = crate::chain(&error);
+fn judged(error: &whatsapp_rust::SendError) -> SendError {
+    let why = crate::chain(error);
     match error {
         // No such group; not a member; not allowed to write there.
         whatsapp_rust::SendError::Iq(IqError::ServerError { code: 401 | 403 | 404, .. })

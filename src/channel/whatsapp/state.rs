@@ -266,9 +266,7 @@ impl Machine {
                 self.restarts = 0;
                 self.began = now.up;
             }
-            // Of a connection that is being ended.
-            Event::Online | Event::Paired => {}
-            Event::Ended(end) => self.ended(now, chance, end, &mut todo),
+            Event::Ended(end) => self.ended(now, chance, &end, &mut todo),
             Event::Silent => {
                 self.drop(now, Then::Later("the server has gone silent".to_owned()), &mut todo);
             }
@@ -287,7 +285,6 @@ impl Machine {
                 self.is_pairing = false;
                 self.rest(now, &mut todo);
             }
-            Event::PairingOver => {}
             // What is under way already is what was asked for.
             Event::Reconnect if self.is_paired => match self.state {
                 State::Connecting | State::Closing(_) => {}
@@ -296,7 +293,8 @@ impl Machine {
                 }
                 _ => self.connect(now, &mut todo),
             },
-            Event::Reconnect => {}
+            // Of a connection that is being ended; or what cannot be.
+            Event::Online | Event::Paired | Event::PairingOver | Event::Reconnect => {}
             Event::Unpair => {
                 self.is_paired = false;
                 self.is_pairing = false;
@@ -316,14 +314,13 @@ impl Machine {
     pub(super) fn shown(&self, now: Now) -> Value {
         let at = |until: Duration| now.wall.plus(until.saturating_sub(now.up)).0;
         let (name, until, reason) = match &self.state {
-            State::Unpaired => ("unpaired", None, None),
             State::Connecting | State::Closing(Then::Again | Then::Pair) => {
                 ("connecting", None, None)
             }
             State::Online => ("online", None, None),
             State::Backoff { until, reason } => ("backoff", Some(at(*until)), Some(&**reason)),
             State::Closing(Then::Later(reason)) => ("backoff", None, Some(&**reason)),
-            State::Closing(Then::Rest) => ("unpaired", None, None),
+            State::Unpaired | State::Closing(Then::Rest) => ("unpaired", None, None),
             State::NeedsPairing { reason } => ("needs-pairing", None, Some(&**reason)),
             State::Replaced { until } => ("replaced", Some(at(*until)), None),
             State::Banned { until } => ("banned", Some(until.0), None),
@@ -449,7 +446,7 @@ impl Machine {
         }
     }
 
-    fn ended(&mut self, now: Now, chance: f64, end: End, todo: &mut Vec<Do>) {
+    fn ended(&mut self, now: Now, chance: f64, end: &End, todo: &mut Vec<Do>) {
         self.note_length(now);
         let then = match &self.state {
             State::Closing(then) => Some(then.clone()),
@@ -470,10 +467,10 @@ impl Machine {
             }
             None => {}
         }
-        let reason = said(&end);
+        let reason = said(end);
         let meaning = match end {
             End::Lost(_) | End::Certificate => Meaning::Again,
-            End::Code(code) => meaning(code),
+            End::Code(code) => meaning(*code),
             End::Removed => Meaning::NeedsPairing,
             End::Replaced => Meaning::Replaced,
             End::Banned(_) => Meaning::Banned,
@@ -505,7 +502,7 @@ impl Machine {
                 self.notify(todo);
             }
             Meaning::Banned => {
-                let told = if let End::Banned(told) = end { told } else { None };
+                let told = if let End::Banned(told) = end { *told } else { None };
                 let until = now.wall.plus(told.unwrap_or(LINK_BAN_UNTOLD).min(LINK_BAN_MAX));
                 self.enter(now, State::Banned { until });
                 self.notify(todo);

@@ -228,13 +228,13 @@ fn h62_ten_thousand_forced_ends_by_every_code() {
 fn h62_a_pause_is_reset_by_a_connection_that_lasts() {
     let mut world = World::new(true, &Value::Null);
     let lost = || Event::Ended(End::Lost("reset".to_owned()));
-    let pause = |world: &World| world.machine.due().expect("a pause") - world.up;
-    let mut last = Duration::ZERO;
+    let pause = |world: &World| world.machine.due().expect("a pause").saturating_sub(world.up);
+    let mut before = Duration::ZERO;
     for _ in 0..5 {
         world.tell(lost());
-        assert!(last < pause(&world), "it grows");
-        last = pause(&world);
-        world.pass(last);
+        assert!(before < pause(&world), "it grows");
+        before = pause(&world);
+        world.pass(before);
         world.tell(Event::Tick);
         world.tell(Event::Online);
     }
@@ -245,16 +245,13 @@ fn h62_a_pause_is_reset_by_a_connection_that_lasts() {
 
 #[test]
 fn h62_reconnect_network_and_sleep_cut_a_pause_short() {
-    let asleep = |world: &mut World| {
+    let asleep: fn(&mut World) -> Vec<Do> = |world| {
         world.tell(Event::Tick);
         world.wall = world.wall.plus(8 * 60 * MINUTE);
         world.tell(Event::Tick)
     };
-    let ways: [&dyn Fn(&mut World) -> Vec<Do>; 3] = [
-        &|world| world.tell(Event::Reconnect),
-        &|world| world.tell(Event::NetworkChanged),
-        &asleep,
-    ];
+    let ways: [fn(&mut World) -> Vec<Do>; 3] =
+        [|world| world.tell(Event::Reconnect), |world| world.tell(Event::NetworkChanged), asleep];
     for way in ways {
         let mut world = World::new(true, &Value::Null);
         world.tell(Event::Ended(End::Lost("reset".to_owned())));

@@ -81,7 +81,7 @@ pub(crate) fn run(lasts: Duration) -> Outcome<()> {
         let round = Instant::now();
         soak.talk();
         if next_fault <= round {
-            soak.cause()?;
+            soak.cause();
             next_fault = Instant::now() + FAULT_EVERY;
         }
         let due = half / (RESTARTS + 1) * (soak.restart_count + 1);
@@ -138,7 +138,7 @@ impl Soak {
         self.question_count += 1;
     }
 
-    fn cause(&mut self) -> Outcome<()> {
+    fn cause(&mut self) {
         let fault = FAULTS[self.fault_count % FAULTS.len()];
         self.fault_count += 1;
         let server = &self.phones.server;
@@ -150,11 +150,10 @@ impl Soak {
                 server.fault_for(OWNER, Fault::Hangup);
                 Fault::Refuse(false)
             }
-            _ => return Ok(()),
+            _ => return,
         };
         std::thread::sleep(FAULT_LASTS);
         server.fault_for(OWNER, end);
-        Ok(())
     }
 
     /// In turn a polite restart and a power cut.

@@ -15,6 +15,8 @@ pub(crate) struct Daemon {
     lines: Receiver<String>,
     /// What it said so far.
     said: Vec<String>,
+    /// What of that came while it started, in an order of its own.
+    early: Vec<String>,
 }
 
 impl Daemon {
@@ -22,6 +24,7 @@ impl Daemon {
     pub(crate) fn start(command: Command) -> Daemon {
         let mut daemon = Daemon::spawn(command);
         daemon.wait_line(" ready pid=");
+        daemon.early = daemon.said.clone();
         daemon
     }
 
@@ -38,7 +41,7 @@ impl Daemon {
                 }
             }
         });
-        Daemon { child, lines, said: Vec::new() }
+        Daemon { child, lines, said: Vec::new(), early: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -47,6 +50,9 @@ impl Daemon {
 
     /// Waits for a line that holds `part`, and gives it.
     pub(crate) fn wait_line(&mut self, part: &str) -> String {
+        if let Some(at) = self.early.iter().position(|line| line.contains(part)) {
+            return self.early.remove(at);
+        }
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {

@@ -86,9 +86,9 @@ fn h01_baileys_sees_each_answer_once_after_ten_kills_at_random() {
     }
     let daemon = world.start();
     let count = |friend: &rust_claw_fake_whatsapp::friend::Friend, round: usize| {
-        let word = format!("m{round} ");
+        let name = format!("m{round} ");
         let texts = friend.texts();
-        texts.iter().map(|text| text.matches(&word).count()).sum::<usize>()
+        texts.iter().map(|text| text.matches(&name).count()).sum::<usize>()
     };
     wait_for("all answers", || (0..10).all(|round| 0 < count(&friend, round)));
     friend.send(&group, "@Andy the end");

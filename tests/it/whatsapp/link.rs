@@ -64,7 +64,7 @@ fn h62_every_code_of_the_server_is_survived_with_one_connection_at_a_time() {
     }
     assert_eq!(1, world.server.max_connections_at_once(OWNER));
     let attempts = world.server.attempts();
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     for from in &attempts {
         let count = attempts.iter().filter(|at| (*from..*from + minute).contains(at)).count();
         // Those of `pair` and of the daemon are two programs.
@@ -92,7 +92,7 @@ fn h62_a_frozen_server_is_noticed_within_a_minute() {
     world.server.fault(Fault::Freeze);
     let began = Instant::now();
     while world.state("whatsapp")["state"] == "online" {
-        assert!(began.elapsed() < Duration::from_secs(60) + PATIENCE, "it is not noticed");
+        assert!(began.elapsed() < Duration::from_mins(1) + PATIENCE, "it is not noticed");
         std::thread::sleep(Duration::from_millis(100));
     }
     world.server.fault(Fault::Thaw);

@@ -34,7 +34,7 @@ fn text(text: &str) -> wa::Message {
 }
 
 fn wrapped(message: wa::Message) -> FutureProofMessage {
-    FutureProofMessage { message: message.into(), ..FutureProofMessage::default() }
+    FutureProofMessage { message: message.into() }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! that polls its tasks, one thread for all its sleeps, and a few short-lived ones for what blocks.
 //!
 //! Nothing of ours may block on a thread of the pool but the stores, whose calls take a
-//! millisecond; [`block_on`] is for our own threads only.
+//! millisecond; `block_on` is for our own threads only.
 
 mod block_on;
 mod blocking;
