@@ -129,7 +129,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     let (mut is_rung, mut looks) = (true, 0_u32);
     while !given.is_stopping.load(Ordering::Relaxed) {
         let pause = link.look(is_rung || looks.is_multiple_of(LOOKS_PER_NET))?;
-        is_rung = bell.wait(pause);
+        is_rung = bell.wait(pause) || ASLEEP <= pause;
         looks = looks.wrapping_add(1);
     }
     link.close();

@@ -209,6 +209,7 @@ fn baileys_that_is_unlinked_is_told_so() {
     let closed = ada.next("its end", |event| event["event"] == "closed");
     assert_eq!(json!(401), closed["code"], "{closed}");
     ben.tell(json!({"do": "logout"}));
+    ben.next("its own end", |event| event["event"] == "closed");
     // It has to be linked again.
     ben.tell(json!({"do": "reconnect"}));
     ben.next("a new code", |event| event["event"] == "qr");

@@ -60,6 +60,7 @@ impl World {
     pub(crate) fn ask_to_pair(&self) {
         let wanted = json!({"what": "pair", "method": "qr", "asked_at_ms": 0});
         self.home.edit(&format!("INSERT INTO state VALUES ('whatsapp.wanted', '{wanted}')"));
+        rust_claw::doorbell::Doorbell::ring(&rust_claw::home::Home::at(&self.home.at("")));
     }
 
     /// What the program says about itself under `key`; null where it says nothing.
