@@ -9,12 +9,24 @@ pub mod whatsapp;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::doorbell::Doorbell;
-use crate::ids::{ChannelKind, UnixMs};
+use crate::ids::{ChannelKind, UnixMs, shown};
 use crate::limits::{
     DELIVERY_NET_INTERVAL, DELIVERY_RETRY_FIRST, DELIVERY_RETRY_MAX, POLL_INTERVAL,
 };
 use crate::store::{self, OutboxRow, Store};
+
+/// Under this key the store knows, as JSON, where the link to `WhatsApp` stands, in every build.
+pub const WHATSAPP_STATE_KEY: &str = "whatsapp";
+
+/// The number with which the link in this state is linked; `None` where a phone has yet to take us
+/// in. It is so whether or not somebody serves at the moment.
+pub fn linked_number(link: &Value) -> Option<String> {
+    let has_to_be_paired = matches!(link["state"].as_str(), Some("unpaired" | "needs-pairing"));
+    link["number"].as_str().filter(|_| !has_to_be_paired).map(shown)
+}
 
 /// Why a row was not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +183,17 @@ fn backoff(attempt_count: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_at_rest_is_linked_and_one_that_was_ended_is_not() {
+        let link = |state: &str| serde_json::json!({"state": state, "number": "4915550000001"});
+        for state in ["online", "off", "backoff", "connecting", "replaced", "banned", "outdated"] {
+            assert_eq!(Some("4915550000001"), linked_number(&link(state)).as_deref(), "{state}");
+        }
+        for state in [link("unpaired"), link("needs-pairing"), Value::Null] {
+            assert_eq!(None, linked_number(&state));
+        }
+    }
 
     #[test]
     fn pauses_double_up_to_the_limit() {

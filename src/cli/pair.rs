@@ -16,6 +16,7 @@ use super::serve::Server;
 use super::{Error, out, qr};
 use crate::channel::whatsapp::groups;
 use crate::channel::whatsapp::pairing::{self, Step, Wanted};
+use crate::channel::{WHATSAPP_STATE_KEY, linked_number};
 use crate::daemon::Duty;
 use crate::doorbell::Doorbell;
 use crate::home::{Home, Purpose};
@@ -241,7 +242,7 @@ impl Link<'_> {
     }
 
     fn parsed(&self) -> Result<Value, Error> {
-        let text = self.store.get_state(pairing::STATE_KEY)?;
+        let text = self.store.get_state(WHATSAPP_STATE_KEY)?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null))
     }
 
@@ -252,10 +253,7 @@ impl Link<'_> {
     /// Who we are linked as, if we are, to be put after "linked". The link itself knows better, and
     /// refuses then too.
     fn paired_as(&self) -> Result<Option<String>, Error> {
-        let state = self.parsed()?;
-        let is_paired = !matches!(state["state"].as_str(), Some("unpaired" | "needs-pairing"));
-        let number = state["number"].as_str().filter(|_| is_paired);
-        Ok(number.map(|number| format!(" as +{}", out::harmless(number))))
+        Ok(linked_number(&self.parsed()?).map(|number| format!(" as +{number}")))
     }
 
     fn wait(&self, is_there: impl Fn(&str) -> bool) -> Result<bool, Error> {

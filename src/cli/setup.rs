@@ -11,6 +11,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use super::ask::AskCommand;
 use super::{Error, out};
 use crate::agent;
+#[cfg(feature = "whatsapp")]
+use crate::channel::{WHATSAPP_STATE_KEY, linked_number};
 use crate::config::{self, AgentEngine, Settings, VARIABLES};
 use crate::credentials::{Credential, Secret};
 use crate::doctor::{self, Kind, Verdict, own_command};
@@ -422,13 +424,9 @@ fn name(setup: &Setup<'_>) -> Result<Done, Error> {
 #[cfg(feature = "whatsapp")]
 fn whatsapp(setup: &Setup<'_>) -> Result<Done, Error> {
     let number = || -> Result<Option<String>, Error> {
-        let state = super::store(setup.home)?.get_state("whatsapp")?;
-        let state = state.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        let is_paired = |state: &serde_json::Value| {
-            !matches!(state["state"].as_str(), Some("unpaired" | "needs-pairing"))
-        };
-        let state = state.filter(is_paired);
-        Ok(state.and_then(|state| state["number"].as_str().map(crate::ids::shown)))
+        let link = super::store(setup.home)?.get_state(WHATSAPP_STATE_KEY)?;
+        let link = link.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(linked_number(&link))
     };
     let paired = |number: String| {
         Done::says(format!("linked as +{number}")).undo(own_command(setup.home, "unpair"))

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use serde_json::{Value, json};
 
 use super::{Error, out};
+use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::{CredentialsChoice, Settings};
 use crate::home::Home;
 use crate::ids::UnixMs;
@@ -103,7 +104,7 @@ fn gather(home: &Home, settings: &Settings, store: &Store) -> Result<Value, Erro
             })
         })
         .collect();
-    let mut whatsapp = parsed("whatsapp")?;
+    let mut whatsapp = parsed(WHATSAPP_STATE_KEY)?;
     if let Some(since) = whatsapp["since_ms"].as_i64() {
         whatsapp["age_s"] = now.since(UnixMs(since)).as_secs().into();
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::command::word;
 use super::{Line, Scene};
 use crate::agent::judge_mounts;
+use crate::channel::linked_number;
 use crate::config::ConfigError;
 use crate::ids::GroupFolder;
 use crate::sandbox::allowlist::{Allowlist, Unusable};
@@ -247,7 +248,7 @@ pub(super) fn whatsapp(scene: &Scene<'_>) -> Vec<Line> {
         says.push_str(&more);
     }
     vec![match state.as_str() {
-        "unpaired" | "off" => {
+        "unpaired" | "off" if linked_number(&link).is_none() => {
             Line::remark(ABOUT, "not paired with a phone", Some(scene.own("pair")))
         }
         "needs-pairing" => Line::bad(ABOUT, says, scene.own("pair")),

@@ -18,6 +18,7 @@ pub use command::own_command;
 pub use model::{Kind, Verdict, ask, kind_of};
 pub use trial::{TrialError, trial};
 
+use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::{ConfigError, Settings};
 use crate::home::Home;
 use crate::ids::UnixMs;
@@ -131,7 +132,7 @@ fn stored(home: &Home) -> store::Result<Stored> {
     let store = Store::open(&home.database())?;
     let (groups, mut corrupt) = store.groups()?;
     corrupt.extend(store.tasks(None)?.1);
-    let whatsapp = store.get_state("whatsapp")?;
+    let whatsapp = store.get_state(WHATSAPP_STATE_KEY)?;
     Ok(Stored {
         groups,
         corrupt,

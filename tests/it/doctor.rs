@@ -311,6 +311,19 @@ fn h76_a_service_with_another_path_or_program_is_written_anew() {
 }
 
 #[test]
+fn whatsapp_that_is_linked_is_so_while_nobody_serves() {
+    let home = home();
+    home.edit(
+        "INSERT OR REPLACE INTO state VALUES ('whatsapp',
+         '{\"state\":\"off\",\"since_ms\":1,\"number\":\"4915550000001\"}')",
+    );
+    let (_, checks) = examined(&home);
+    let found = checks.iter().find(|check| check["about"] == "whatsapp").expect("it is looked at");
+    let is_linked = found["says"].as_str().is_some_and(|says| says.contains("4915550000001"));
+    assert!(is_linked || !cfg!(feature = "whatsapp"), "{found}");
+}
+
+#[test]
 fn whatsapp_that_needs_a_person_is_a_fault_with_a_command() {
     let home = home();
     home.edit(

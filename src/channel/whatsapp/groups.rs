@@ -28,6 +28,8 @@ pub(super) struct Sync {
     /// The last time that the server was asked in this life of the program.
     tried_at: Option<UnixMs>,
     is_underway: bool,
+    /// Somebody may have wanted to know too early; nobody rings a second time.
+    is_put_off: bool,
 }
 
 impl Sync {
@@ -43,7 +45,8 @@ impl Sync {
             // The first time; or the clock went back, and no time says anything any more.
             return Ok(self.begin(now));
         };
-        if self.is_underway || now < tried_at.plus(GROUPS_SYNC_PAUSE) {
+        self.is_put_off = self.is_underway || now < tried_at.plus(GROUPS_SYNC_PAUSE);
+        if self.is_put_off {
             return Ok(false);
         }
         let synced_at = at(SYNCED_AT_KEY)?.filter(|at| *at <= now);
@@ -52,6 +55,12 @@ impl Sync {
             || at(ASKED_AT_KEY)?.is_some_and(|asked_at| tried_at < asked_at)
             || store.has_nameless_group_since(tried_at)?;
         Ok(is_due && self.begin(now))
+    }
+
+    /// Whether it is time to ask again what was asked too early.
+    pub(super) fn is_put_off_until_now(&self, now: UnixMs) -> bool {
+        let is_early = self.tried_at.is_some_and(|at| now < at.plus(GROUPS_SYNC_PAUSE));
+        self.is_put_off && !self.is_underway && !is_early
     }
 
     fn begin(&mut self, now: UnixMs) -> bool {
@@ -156,9 +165,12 @@ mod tests {
             &store,
             GROUPS_SYNC_PAUSE.saturating_sub(Duration::from_millis(1))
         ));
+        let is_again_due = |after| sync.is_put_off_until_now(start.plus(after));
+        assert!(is_again_due(GROUPS_SYNC_PAUSE) && !is_again_due(Duration::ZERO), "nobody rings");
         assert!(due(&mut sync, &store, GROUPS_SYNC_PAUSE));
         sync.done(&mut store, Err("no answer".to_owned())).expect("noted");
         assert!(!due(&mut sync, &store, 2 * GROUPS_SYNC_PAUSE), "once for each demand");
+        assert!(!sync.is_put_off_until_now(start.plus(2 * GROUPS_SYNC_PAUSE)), "nothing is owed");
         assert!(due(&mut sync, &store, GROUPS_SYNC_INTERVAL));
         sync.interrupt();
         assert!(!due(&mut sync, &store, GROUPS_SYNC_INTERVAL + GROUPS_SYNC_PAUSE));

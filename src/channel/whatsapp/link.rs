@@ -2,7 +2,7 @@
 //! [state machine](super::state) says, and tells it what happened. What the library tells comes
 //! through a bounded channel and never waits for us; its own reconnecting is off.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,24 +10,25 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
-use wacore::runtime::{AbortHandle, Runtime};
+use wacore::runtime::Runtime;
 use wacore::types::events::Event as Told;
 use wacore_binary::Jid;
 use whatsapp_rust::anyhow;
 
 use super::certificate::Endpoint;
+use super::connection::{Over, Run, judged, own_address};
 use super::ears::{Ears, Word as Heard};
 use super::groups;
 use super::inbound::{self, Inbound, PAIRED_AT_KEY};
 use super::line::{Line, Online};
 use super::outbound;
-use super::pairing::{Pairing, STATE_KEY, Step, Wanted};
+use super::pairing::{Pairing, Step, Wanted};
 use super::presence::Presence;
 use super::runtime::{Pool, block_on};
 use super::session::Session;
 use super::state::{Do, End, Event, Machine, Meaning, Now, State, meaning};
-use super::transport;
 use crate::agent::notice;
+use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::Settings;
 use crate::doorbell::Doorbell;
 use crate::home::Home;
@@ -69,22 +70,6 @@ struct Link<'a> {
     address: Option<IpAddr>,
 }
 
-/// A connection, from the attempt to its end.
-struct Run {
-    number: u64,
-    /// Dropped, it ends the library's part.
-    handle: Option<AbortHandle>,
-    is_over: Arc<AtomicBool>,
-    over_since: Option<Duration>,
-    /// The best reason for its end so far.
-    end: Option<End>,
-    line_end: Option<transport::End>,
-    /// Frames that have come, and since when no further ones have.
-    frames: u64,
-    heard_at: Duration,
-    address: Option<IpAddr>,
-}
-
 /// Serves until the program stops.
 ///
 /// # Errors
@@ -93,7 +78,8 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     let mut store = Store::open(&given.home.database())?;
     let (to_us, heard) = bounded(LINK_EVENTS_MAX);
     let started = Instant::now();
-    let stored = store.get_state(STATE_KEY)?.and_then(|text| serde_json::from_str(&text).ok());
+    let stored =
+        store.get_state(WHATSAPP_STATE_KEY)?.and_then(|text| serde_json::from_str(&text).ok());
     let stored: Value = stored.unwrap_or_default();
     // Of a pairing that nobody leads any more.
     Step::hide(&mut store)?;
@@ -160,7 +146,7 @@ impl Link<'_> {
         if in_store || self.presence.due().is_some() {
             self.show_presence()?;
         }
-        if in_store {
+        if in_store || self.groups.is_put_off_until_now(UnixMs::now()) {
             self.look_at_groups()?;
         }
         let up = self.started.elapsed();
@@ -576,7 +562,7 @@ impl Link<'_> {
     fn store_state(&mut self) -> Result<(), store::Error> {
         let mut shown = self.machine.shown(self.now());
         self.add_identity(&mut shown);
-        self.store.set_state(STATE_KEY, &shown.to_string())?;
+        self.store.set_state(WHATSAPP_STATE_KEY, &shown.to_string())?;
         Doorbell::ring(&self.given.home);
         Ok(())
     }
@@ -588,7 +574,7 @@ impl Link<'_> {
             shown["state"] = "off".into();
         }
         self.add_identity(&mut shown);
-        self.store.set_state(STATE_KEY, &shown.to_string())
+        self.store.set_state(WHATSAPP_STATE_KEY, &shown.to_string())
     }
 
     fn add_identity(&self, shown: &mut Value) {
@@ -612,41 +598,12 @@ impl Drop for Link<'_> {
     }
 }
 
-/// Says that the library's part of a connection is over, however it came to its end.
-struct Over {
-    is_over: Arc<AtomicBool>,
-    bell: crate::doorbell::Waker,
-}
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
-        self.bell.wake();
-    }
-}
-
 /// Of the looks for which nobody rang, every so many goes into the store: the net under lost rings.
 const LOOKS_PER_NET: u32 = 8;
 /// How long the reason may come after the end.
 const REASON_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Between two looks where only the bell brings news.
 const ASLEEP: Duration = Duration::from_secs(30);
-
-/// What the end of the socket means where nothing else was told.
-fn judged(end: Option<transport::End>, is_greeted: bool) -> End {
-    use wacore::net::DisconnectReason;
-    match end {
-        Some(transport::End::NotConnected { why }) => End::Lost(why),
-        Some(transport::End::Closed { reason }) => match reason {
-            DisconnectReason::ServerClose { code: Some(code), .. } => End::Code(code),
-            DisconnectReason::ReadError(why) => End::Lost(why),
-            // We hung up before the first word: the handshake was not to our liking.
-            DisconnectReason::Unknown if !is_greeted => End::Certificate,
-            _ => End::Lost("the server has ended the connection".to_owned()),
-        },
-        None => End::Lost("the connection is over".to_owned()),
-    }
-}
 
 /// A number from 0 to 1.
 fn chance() -> f64 {
@@ -656,23 +613,11 @@ fn chance() -> f64 {
     f64::from(u16::from_ne_bytes(random)) / f64::from(u16::MAX)
 }
 
-/// The address with which this machine would reach the world; nothing is sent to find out.
-fn own_address() -> Option<IpAddr> {
-    let towards = |from: IpAddr, to: IpAddr| {
-        let socket = UdpSocket::bind((from, 0)).ok()?;
-        socket.connect((to, 443)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    let v4 = || towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(1, 1, 1, 1).into());
-    let v6 = Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111);
-    v4().or_else(|| towards(Ipv6Addr::UNSPECIFIED.into(), v6.into()))
-}
-
 /// For `status`: the address is not allowed, so there is no link.
 pub(super) fn store_refused(home: &Home, reason: &str) {
     let shown = json!({"state": "off", "since_ms": UnixMs::now().0, "reason": reason});
     let stored = Store::open(&home.database())
-        .and_then(|mut store| store.set_state(STATE_KEY, &shown.to_string()));
+        .and_then(|mut store| store.set_state(WHATSAPP_STATE_KEY, &shown.to_string()));
     if let Err(error) = stored {
         log::warn!("cannot note the state of WhatsApp: {}", crate::chain(&error));
     }

@@ -12,6 +12,7 @@
 //! notices.
 
 mod certificate;
+mod connection;
 mod content;
 mod ears;
 pub(crate) mod groups;

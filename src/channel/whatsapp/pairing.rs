@@ -9,8 +9,6 @@ use whatsapp_rust::pair_code::PairCodeOptions;
 use crate::ids::UnixMs;
 use crate::store::{self, Store};
 
-/// Where the link shows how it stands, as JSON; what `status` reads.
-pub(crate) const STATE_KEY: &str = "whatsapp";
 /// Where a command says what it wants; taken away by the link.
 const WANTED_KEY: &str = "whatsapp.wanted";
 /// Where the link shows how far a pairing is; a secret as long as it lasts.
