@@ -107,6 +107,7 @@ image: runner
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --package rust-claw --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked --workspace --document-private-items
 
 # The tests of a package build its own programs, and these two with the tests' features.

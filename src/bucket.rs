@@ -42,6 +42,7 @@ impl Bucket {
     }
 
     /// How long until there is one.
+    #[cfg(feature = "whatsapp")]
     pub(crate) fn wait(&mut self, now: Instant) -> Duration {
         if self.available(now) > 0 {
             return Duration::ZERO;
@@ -77,6 +78,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "whatsapp")]
     fn who_waits_as_told_finds_one() {
         let start = Instant::now();
         let mut bucket = Bucket::full(Rate { burst: 1, per_second: 1.0 / 3.0 }, start);

@@ -169,7 +169,7 @@ impl Daemon {
 
         let shared = Shared::new(home, settings, Store::open(&home.database())?)?;
         let proxy = upstream(&shared.settings)?
-            .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), Some(upstream)))
+            .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), upstream))
             .transpose()?;
         let concurrent_max = shared.settings.concurrent_runs_max;
         let limits = queue::Limits {

@@ -17,7 +17,7 @@ use crate::credentials::{RunUsage, Token};
 use crate::dispatcher::Word;
 use crate::doorbell::Doorbell;
 use crate::home::HomeError;
-use crate::ids::{self, ChannelKind, GroupFolder, RunId, UnixMs};
+use crate::ids::{self, GroupFolder, RunId, UnixMs};
 use crate::limits::{FOLLOW_UPS_MAX, HARD_LIMIT_OVER_IDLE, STOP_GRACE};
 use crate::queue::{Event, FailureKind, Outcome, Work};
 use crate::sandbox::{Running, SandboxEvent, SpawnError};
@@ -118,10 +118,7 @@ fn live(
         }
     };
     log::info!("run={id} group={} container={} started", job.group, spec.name);
-    if asked.chat.channel() == ChannelKind::Whatsapp {
-        // Who shows that it types looks now.
-        Doorbell::ring(&shared.home);
-    }
+    Doorbell::ring(&shared.home);
     let started = Instant::now();
     let mut live = Live {
         shared,

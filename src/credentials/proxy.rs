@@ -55,12 +55,11 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Listens. Without an `upstream` every request is refused until
-    /// [`ProxyHandle::set_upstream`].
+    /// Listens, and passes on to `upstream`.
     ///
     /// # Errors
     /// [`Error::Listen`], [`Error::Start`].
-    pub fn start(listen: &Listen, upstream: Option<Upstream>) -> Result<Proxy, Error> {
+    pub fn start(listen: &Listen, upstream: Upstream) -> Result<Proxy, Error> {
         let (listener, address) = Listener::bind(listen)?;
         let failed = |source| Error::Start { source };
         let (bell, woken) = UnixStream::pair().map_err(failed)?;

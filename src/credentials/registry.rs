@@ -122,15 +122,11 @@ impl ProxyHandle {
         let state = self.0.lock();
         state.find(&token.0).map_or_else(RunUsage::default, |at| state.runs[at].usage)
     }
-
-    /// Passes further requests on to `upstream`; without one they are refused.
-    pub fn set_upstream(&self, upstream: Option<Upstream>) {
-        self.0.lock().upstream = upstream.map(Arc::new);
-    }
 }
 
 /// The shared state.
 pub(super) struct Registry {
+    upstream: Upstream,
     state: Mutex<State>,
     /// Wakes the accepting thread.
     bell: UnixStream,
@@ -139,7 +135,6 @@ pub(super) struct Registry {
 }
 
 struct State {
-    upstream: Option<Arc<Upstream>>,
     runs: Vec<Run>,
     connections: BTreeMap<u64, Connection>,
     last_number: u64,
@@ -157,8 +152,8 @@ struct Run {
 
 struct Connection {
     stream: Arc<Stream>,
-    /// The client towards the model API, and what it was made for.
-    agent: Option<(Agent, Arc<Upstream>)>,
+    /// The client towards the model API, once there was a request.
+    agent: Option<Agent>,
     /// Whose token it last showed.
     run: Option<u64>,
     /// Since when, in numbers, it waits for a request; nothing while it serves one.
@@ -172,7 +167,7 @@ impl Connection {
         self.is_cut = true;
         // An error means that it is cut already.
         self.stream.shutdown(Shutdown::Both).unwrap_or_default();
-        if let Some((agent, _)) = &self.agent {
+        if let Some(agent) = &self.agent {
             agent.clone().shutdown();
         }
     }
@@ -199,15 +194,14 @@ impl State {
 }
 
 impl Registry {
-    pub(super) fn new(upstream: Option<Upstream>, bell: UnixStream) -> Registry {
+    pub(super) fn new(upstream: Upstream, bell: UnixStream) -> Registry {
         let state = State {
-            upstream: upstream.map(Arc::new),
             runs: Vec::new(),
             connections: BTreeMap::new(),
             last_number: 0,
             is_stopping: false,
         };
-        Registry { state: Mutex::new(state), bell, is_cut_off: AtomicBool::new(false) }
+        Registry { upstream, state: Mutex::new(state), bell, is_cut_off: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -294,10 +288,6 @@ impl Registry {
         let mut guard = self.lock();
         let state = &mut *guard;
         let at = state.find(shown).ok_or_else(|| unauthorized("this token is not valid"))?;
-        let upstream = state
-            .upstream
-            .clone()
-            .ok_or_else(|| unauthorized("the host has no key for the model API"))?;
         let run = &mut state.runs[at];
         if PROXY_RUN_REQUESTS_MAX <= run.request_count {
             let reason = "too many requests at a time";
@@ -305,17 +295,13 @@ impl Registry {
         }
         let connection =
             state.connections.get_mut(&id).filter(|it| !it.is_cut).ok_or(Fault::Gone)?;
-        let agent = match connection.agent.take() {
-            Some((agent, made_for)) if Arc::ptr_eq(&made_for, &upstream) => agent,
-            _ => upstream.agent(),
-        };
+        let agent = connection.agent.get_or_insert_with(|| self.upstream.agent()).clone();
         run.request_count += 1;
         run.usage.request_count += 1;
-        connection.agent = Some((agent.clone(), upstream.clone()));
         connection.run = Some(run.number);
         connection.waits_since = None;
         let (run, label) = (run.number, run.label.clone());
-        Ok(Permit { registry: self, id, run, label, upstream, agent })
+        Ok(Permit { registry: self, id, run, label, upstream: &self.upstream, agent })
     }
 }
 
@@ -334,7 +320,7 @@ pub(super) struct Permit<'a> {
     id: u64,
     run: u64,
     pub(super) label: Arc<str>,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) upstream: &'a Upstream,
     pub(super) agent: Agent,
 }
 

@@ -39,7 +39,6 @@ impl Group {
 pub(super) struct Run {
     pub(super) key: RunKey,
     pub(super) work: Work,
-    pub(super) started_at: Uptime,
     pub(super) phase: Phase,
     /// When the phase began.
     pub(super) since: Uptime,
@@ -56,7 +55,6 @@ impl Run {
         Run {
             key,
             work,
-            started_at: now,
             phase: Phase::Busy,
             since: now,
             has_heard: false,

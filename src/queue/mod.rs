@@ -31,12 +31,10 @@ mod finish;
 mod group;
 mod line;
 mod retry;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use decide::Queue;
-pub use snapshot::{RetryStatus, RunStatus, Snapshot, WaitingGroup};
 
 /// Monotonic time since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -64,7 +64,11 @@ fn h74_old_logs_and_transcripts_go_and_an_active_session_is_safe() {
     write(&project.join("memory.md"), 5, 400, now);
     let archive = bed.home.group(&main).join("conversations/2020-01-01.md");
     write(&archive, 5, 400, now);
-    bed.store.set_session(&main, "active", now).expect("no fault");
+    rusqlite::Connection::open(bed.home.database())
+        .and_then(|database| {
+            database.execute("INSERT INTO sessions VALUES ('main', 'active', 1)", [])
+        })
+        .expect("no fault");
 
     let expected = Gone { logs: 1, transcripts: 1, rows: 0 };
     assert_eq!(Some(expected), bed.turn(now));

@@ -1,5 +1,5 @@
-//! The only SQL of the program: chats, messages, groups, sessions, runs, tasks, outbox, dead
-//! letters.
+//! The only SQL on the home's database: chats, messages, groups, sessions, runs, tasks, outbox,
+//! dead letters. (`WhatsApp`'s keys are in a database of their own.)
 //!
 //! One [`Store`] is one connection, so one per thread. `SQLite` is the bus: whoever accepts
 //! something commits it here first and rings the [doorbell](crate::doorbell) second.

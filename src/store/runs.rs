@@ -3,8 +3,8 @@
 use rusqlite::{Connection, Row, named_params};
 
 use super::{
-    Error, NewOutbox, OutboxKind, Result, Store, TaskEnd, count, failed, messages, outbox,
-    sessions, task_runs, turn, word_column,
+    Error, NewOutbox, OutboxKind, Result, Store, TaskEnd, failed, messages, outbox, sessions,
+    task_runs, turn, word_column,
 };
 use crate::ids::{ChatJid, GroupFolder, OutboxId, RunId, Seq, UnixMs};
 
@@ -247,15 +247,6 @@ impl Store {
     pub fn alive_runs(&self) -> Result<Vec<Run>> {
         let sql = "SELECT * FROM runs WHERE state IN ('busy', 'idle') ORDER BY id";
         self.all(sql, [], "listing runs", from_row)
-    }
-
-    /// Runs that answer this chat and started after `after`, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`Error::Sqlite`], [`Error::Corrupt`].
-    pub fn runs_of_chat(&self, chat: &ChatJid, after: RunId, limit: usize) -> Result<Vec<Run>> {
-        let sql = "SELECT * FROM runs WHERE chat_jid = ? AND id > ? ORDER BY id LIMIT ?";
-        self.all(sql, (chat, after, count(limit)), "listing runs of a chat", from_row)
     }
 }
 

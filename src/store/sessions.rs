@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, named_params};
 
-use super::{Result, Store, failed};
+use super::{Result, Store};
 use crate::ids::{GroupFolder, UnixMs};
 
 impl Store {
@@ -14,24 +14,9 @@ impl Store {
         let sql = "SELECT session_id FROM sessions WHERE folder = ?";
         self.maybe(sql, [folder], "reading a session", |row| row.get("session_id"))
     }
-
-    /// Remembers the session; nothing happens where the group is gone.
-    ///
-    /// # Errors
-    /// [`Error::Sqlite`](super::Error::Sqlite).
-    pub fn set_session(&mut self, folder: &GroupFolder, id: &str, now: UnixMs) -> Result<()> {
-        set(&self.conn, folder, id, now).map_err(failed("writing a session"))
-    }
-
-    /// Forgets the session: the next run starts a new one.
-    ///
-    /// # Errors
-    /// [`Error::Sqlite`](super::Error::Sqlite).
-    pub fn clear_session(&mut self, folder: &GroupFolder) -> Result<()> {
-        clear(&self.conn, folder).map_err(failed("clearing a session"))
-    }
 }
 
+/// Remembers the session; nothing happens where the group is gone.
 pub(super) fn set(
     conn: &Connection,
     folder: &GroupFolder,
@@ -48,6 +33,7 @@ pub(super) fn set(
         .map(drop)
 }
 
+/// Forgets the session: the next run starts a new one.
 pub(super) fn clear(conn: &Connection, folder: &GroupFolder) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM sessions WHERE folder = ?")?.execute([folder]).map(drop)
 }

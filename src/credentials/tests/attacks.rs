@@ -56,7 +56,8 @@ fn h52_no_answer_holds_the_secret() {
         "HTTP/1.1 200 OK\r\nset-cookie: a=b\r\nanthropic-organization-id: o\r\nrequest-id: r\r\n\
          content-length: 0\r\n\r\n",
     );
-    host.proxy.handle().set_upstream(Some(model.upstream()));
+    let host = Host::start(model.upstream());
+    let token = host.proxy.handle().issue("main-1");
     let answer = host.connect().ask(post(token.as_str(), "{}"));
     let names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(["request-id", "content-length"], *names);
@@ -239,7 +240,7 @@ fn sizes_are_bounded() {
 #[test]
 fn a_refusal_is_read_even_if_the_request_is_still_being_written() {
     let model = Model::saying(OK);
-    let proxy = Proxy::start(&Listen::Loopback, Some(model.upstream())).expect("started");
+    let proxy = Proxy::start(&Listen::Loopback, model.upstream()).expect("started");
     let Address::Tcp(address) = proxy.address() else { panic!("not a port") };
     let mut sandbox = Sandbox::tcp(*address);
     sandbox.write(post("dead", &"x".repeat(8 * 1024 * 1024)));
@@ -335,12 +336,13 @@ fn h60_no_log_line_of_any_level_holds_a_secret_or_a_prompt() {
     let token = host.proxy.handle().issue("main-1");
     host.connect().ask(post(token.as_str(), "a private prompt"));
     host.connect().ask(post("wrong", "a private prompt"));
-    host.proxy.handle().set_upstream(Some(upstream("http://127.0.0.1:1")));
-    assert_eq!(502, host.connect().ask(post(token.as_str(), "a private prompt")).status());
+    let cut_off = Host::start(upstream("http://127.0.0.1:1"));
+    let late = cut_off.proxy.handle().issue("main-1");
+    assert_eq!(502, cut_off.connect().ask(post(late.as_str(), "a private prompt")).status());
     let lines = LINES.0.lock().expect("no panic while it is held").clone();
     assert!(lines.contains("ureq") && lines.contains("run=main-1"), "{lines}");
     assert!(lines.contains("cannot be reached"), "{lines}");
-    for secret in [KEY, token.as_str(), "private"] {
+    for secret in [KEY, token.as_str(), late.as_str(), "private"] {
         assert!(!lines.contains(secret), "{lines}");
     }
 }

@@ -146,7 +146,7 @@ impl Host {
     fn start(upstream: Upstream) -> Host {
         let folder = tempfile::tempdir().expect("temporary folder");
         let listen = Listen::Unix(folder.path().join("socket"));
-        let proxy = Proxy::start(&listen, Some(upstream)).expect("started");
+        let proxy = Proxy::start(&listen, upstream).expect("started");
         Host { proxy, _folder: folder }
     }
 

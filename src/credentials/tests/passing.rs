@@ -226,24 +226,9 @@ fn as_many_at_once_as_allowed_and_then_the_next() {
 }
 
 #[test]
-fn the_upstream_can_change_and_be_missing() {
-    let (first, second) = (Model::saying(OK), Model::saying(OK));
-    let host = Host::start(first.upstream());
-    let handle = host.proxy.handle();
-    let token = handle.issue("main-1");
-    let mut sandbox = host.connect();
-    sandbox.ask(post(token.as_str(), "1"));
-    handle.set_upstream(Some(second.upstream()));
-    sandbox.ask(post(token.as_str(), "2"));
-    assert_eq!(("1", "2"), (first.next().text(), second.next().text()));
-    handle.set_upstream(None);
-    assert_eq!(401, sandbox.ask(post(token.as_str(), "3")).status());
-}
-
-#[test]
 fn a_loopback_port_does_the_same() {
     let model = Model::saying(OK);
-    let proxy = Proxy::start(&Listen::Loopback, Some(model.upstream())).expect("started");
+    let proxy = Proxy::start(&Listen::Loopback, model.upstream()).expect("started");
     let token = proxy.handle().issue("main-1");
     let Address::Tcp(address) = proxy.address() else { panic!("not a port") };
     assert!(address.ip().is_loopback());
@@ -262,14 +247,14 @@ fn the_socket_is_ours_alone_and_fits_any_home() {
     let mode =
         |path: &std::path::Path| path.metadata().expect("there").permissions().mode() & 0o777;
     // The second finds what the first left, as after a kill.
-    let first = Proxy::start(&listen, None).expect("started");
-    let second = Proxy::start(&listen, None).expect("started");
+    let first = Proxy::start(&listen, upstream("http://127.0.0.1:1")).expect("started");
+    let second = Proxy::start(&listen, upstream("http://127.0.0.1:1")).expect("started");
     assert_eq!(&Address::Unix(deep.join("proxy.sock")), second.address());
     assert_eq!((0o700, 0o600), (mode(&deep), mode(&deep.join("proxy.sock"))));
     drop((first, second));
     assert!(!deep.join("proxy.sock").exists());
     std::fs::write(deep.join("proxy.sock"), "precious").expect("written");
-    let error = Proxy::start(&listen, None).expect_err("not a socket");
+    let error = Proxy::start(&listen, upstream("http://127.0.0.1:1")).expect_err("not a socket");
     assert!(error.to_string().contains(&deep.display().to_string()));
     assert_eq!("precious", std::fs::read_to_string(deep.join("proxy.sock")).expect("kept"));
 }

@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
+use snapshot::{RetryStatus, RunStatus, Snapshot, WaitingGroup};
 
 mod engine;
 mod failures;
 mod histories;
 mod judge;
 mod rules;
+mod snapshot;
 mod stops;
 mod world;
 

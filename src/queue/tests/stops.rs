@@ -149,19 +149,18 @@ fn snapshot_tells_who_waits_runs_and_failed() {
         tasks: tasks.iter().map(|&id| id.to_owned()).collect(),
         chats: vec![chat_of(group, chat)],
     };
-    let run = |run, group: &str, phase, phase_age, age| RunStatus {
+    let run = |run, group: &str, phase, phase_age| RunStatus {
         run: RunKey(run),
         group: folder(group),
         work: Work::Chat(chat_of(group, "x")),
         phase,
         phase_age: Duration::from_secs(phase_age),
-        age: Duration::from_secs(age),
     };
     let expected = Snapshot {
         engine_is_ready: true,
         is_stopping: false,
         waiting: vec![waiting("c", &["t"], "y"), waiting("a", &[], "y")],
-        runs: vec![run(2, "a", Phase::Busy, 3, 3), run(3, "b", Phase::Closing, 1, 2)],
+        runs: vec![run(2, "a", Phase::Busy, 3), run(3, "b", Phase::Closing, 1)],
         retries: vec![RetryStatus {
             group: folder("d"),
             chat: chat_of("d", "x"),

@@ -103,8 +103,10 @@ fn what_was_said_before_the_registration_is_settled() {
 fn a_removed_group_gives_its_chats_back() {
     let mut db = Db::new();
     db.accept(&message(FAMILY, "1", "@Andy hi"));
-    db.store.set_session(&folder("family"), "s", NOW).expect("no fault");
     let run = db.start_run(FAMILY);
+    let mut begun = step(None, vec![]);
+    begun.session_id = Some(Some("s".to_owned()));
+    db.store.record(run, &begun, NOW).expect("no fault");
     db.store.give_up(&chat(FAMILY), &folder("family"), 1, "x", None, NOW).expect("no fault");
     db.store.unregister_group(&folder("family")).expect("it is there");
 

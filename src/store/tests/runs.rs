@@ -86,11 +86,9 @@ fn a_run_that_has_ended_records_nothing_more() {
     assert_eq!((vec![FAMILY.to_owned()], 0), (db.pending(), db.said(FAMILY).len()));
     // The first end stands.
     db.store.end_run(run, RunState::Succeeded, None, NOW).expect("no fault");
-    let runs = db.store.runs_of_chat(&chat(FAMILY), RunId(0), 10).expect("no fault");
-    assert_eq!(
-        (RunState::Failed, Some("it broke"), Some(NOW)),
-        (runs[0].state, runs[0].error.as_deref(), runs[0].ended_at)
-    );
+    let failures = db.store.failures_in_a_row(&chat(FAMILY), 10).expect("no fault");
+    let expected = Failures { count: 1, last_at: NOW, error: "it broke".to_owned() };
+    assert_eq!(Some(expected), failures);
 }
 
 #[test]
@@ -127,11 +125,11 @@ fn sessions_are_set_kept_and_cleared_by_steps() {
         db.store.record(run, &step, NOW).expect("no fault");
         assert_eq!(expected, session(&db).as_deref());
     }
-    db.store.set_session(&folder("family"), "c", NOW).expect("no fault");
-    assert_eq!(Some("c"), session(&db).as_deref());
-    db.store.clear_session(&folder("family")).expect("no fault");
+    db.store.unregister_group(&folder("family")).expect("it is there");
+    let mut late = step(None, vec![]);
+    late.session_id = Some(Some("c".to_owned()));
+    db.store.record(run, &late, NOW).expect("a group that is gone is no fault");
     assert_eq!(None, session(&db));
-    db.store.set_session(&folder("nobody"), "c", NOW).expect("a group that is gone is no fault");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) fn proxy(extent: Extent) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let key = Credential::ApiKey(Secret::from("bench-key".to_owned()));
     let to = Upstream::new(&format!("http://{upstream}"), &key, None)?;
-    let proxy = Proxy::start(&Listen::Unix(folder.path().join("proxy")), Some(to))?;
+    let proxy = Proxy::start(&Listen::Unix(folder.path().join("proxy")), to)?;
     let Address::Unix(socket) = proxy.address() else {
         return Err("a socket was asked for".into());
     };

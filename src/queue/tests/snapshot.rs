@@ -1,73 +1,71 @@
-//! What `status` shows of the queue.
+//! The queue at one moment, as its tests look at it. (`status` reads the store.)
 
 use std::time::Duration;
 
-use super::decide::Stop;
-use super::{Phase, Queue, RunKey, Uptime, Work};
 use crate::ids::{ChatJid, GroupFolder};
+use crate::queue::decide::Stop;
+use crate::queue::{Phase, Queue, RunKey, Uptime, Work};
 
 /// The queue at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     /// Whether sandboxes can be started.
-    pub engine_is_ready: bool,
+    pub(super) engine_is_ready: bool,
     /// A stop was asked for.
-    pub is_stopping: bool,
+    pub(super) is_stopping: bool,
     /// Groups with waiting work: first those in line for a slot, in the order of their turn, then
     /// those that wait for their own group's run.
-    pub waiting: Vec<WaitingGroup>,
+    pub(super) waiting: Vec<WaitingGroup>,
     /// In the order of their start.
-    pub runs: Vec<RunStatus>,
+    pub(super) runs: Vec<RunStatus>,
     /// Pauses after failures, the first to end first.
-    pub retries: Vec<RetryStatus>,
+    pub(super) retries: Vec<RetryStatus>,
 }
 
 /// What waits of one group, in the order of its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitingGroup {
+pub(super) struct WaitingGroup {
     /// The group.
-    pub group: GroupFolder,
+    pub(super) group: GroupFolder,
     /// Ids of due tasks.
-    pub tasks: Vec<String>,
+    pub(super) tasks: Vec<String>,
     /// Chats with pending messages, without those in a pause.
-    pub chats: Vec<ChatJid>,
+    pub(super) chats: Vec<ChatJid>,
 }
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunStatus {
+pub(super) struct RunStatus {
     /// Its name.
-    pub run: RunKey,
+    pub(super) run: RunKey,
     /// Whose.
-    pub group: GroupFolder,
+    pub(super) group: GroupFolder,
     /// What for.
-    pub work: Work,
+    pub(super) work: Work,
     /// What it does.
-    pub phase: Phase,
+    pub(super) phase: Phase,
     /// How long it does that.
-    pub phase_age: Duration,
-    /// Since its start.
-    pub age: Duration,
+    pub(super) phase_age: Duration,
 }
 
 /// A chat in a pause after a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryStatus {
+pub(super) struct RetryStatus {
     /// The chat's group.
-    pub group: GroupFolder,
+    pub(super) group: GroupFolder,
     /// The chat.
-    pub chat: ChatJid,
+    pub(super) chat: ChatJid,
     /// Failures in a row; 0: given up, and the pause holds back what comes next.
-    pub failure_count: u32,
+    pub(super) failure_count: u32,
     /// Messages wait for the end of the pause.
-    pub is_pending: bool,
+    pub(super) is_pending: bool,
     /// From now to the end of the pause.
-    pub remaining: Duration,
+    pub(super) remaining: Duration,
 }
 
 impl Queue {
     /// Everything that waits, runs and failed.
-    pub fn snapshot(&self, now: Uptime) -> Snapshot {
+    pub(super) fn snapshot(&self, now: Uptime) -> Snapshot {
         let in_line = self.line.iter().filter_map(|folder| self.groups.get_key_value(folder));
         let behind_own_run =
             self.groups.iter().filter(|(_, group)| group.run.is_some() && group.is_waiting());
@@ -87,7 +85,6 @@ impl Queue {
                 work: run.work.clone(),
                 phase: run.phase,
                 phase_age: now.since(run.since),
-                age: now.since(run.started_at),
             })
         });
         let retries = self.pauses.iter().filter_map(|(until, folder, chat)| {
