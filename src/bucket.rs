@@ -1,6 +1,8 @@
 //! How much of something may happen: a token bucket. Pure.
 
-use std::time::{Duration, Instant};
+#[cfg(feature = "whatsapp")]
+use std::time::Duration;
+use std::time::Instant;
 
 /// So many at once, and after that so many a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +62,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const RATE: Rate = Rate { burst: 1000, per_second: 100.0 };

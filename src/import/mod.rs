@@ -182,7 +182,10 @@ impl Source {
         };
         let state = State::of(old.as_ref(), data.as_ref())?;
         if old.is_none() && state.groups.is_empty() {
-            return Err(not_there("neither store/messages.db nor data/registered_groups.json"));
+            return Err(not_there(
+                "neither store/messages.db nor data/registered_groups.json; name the folder that \
+                 NanoClaw is started in: `rust-claw import ~/nanoclaw --dry-run`",
+            ));
         }
         let env = match root.read(".env", ENV_BYTES_MAX) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
