@@ -39,7 +39,7 @@ endif
 # as it does below PREFIX. The folder is also the whole build context of the image.
 RUNNER := $(TARGET)/lib/rust-claw/claw-agent-runner
 
-.PHONY: help run install test check bench soak image clean program runner
+.PHONY: help run install test check bench bench-agent soak image clean program runner
 
 help:
 	@echo 'make run      build, then chat with the assistant'
@@ -134,12 +134,19 @@ test:
 	  $(CARGO) test --locked --workspace --no-fail-fast $(ARGS) -- $$skip; \
 	fi
 
+# The benchmark's sandbox is linked as the runner is, so that its start costs what theirs does.
+bench-agent:
+	RUSTFLAGS='$(RUNNER_FLAGS)' $(CARGO) build --release --locked \
+	  --package rust-claw-fakes --bin bench-agent --target $(RUNNER_TARGET)
+	@install -d '$(TARGET)/release'
+	@install -m 0755 '$(TARGET)/$(RUNNER_TARGET)/release/bench-agent' '$(TARGET)/release/bench-agent'
+
 # With Baileys, which tests/setup.sh gets, WhatsApp is measured too.
-bench: runner
+bench: runner bench-agent
 	@if [ -e '$(TARGET)/test-tools/env.sh' ]; then . '$(TARGET)/test-tools/env.sh'; fi; \
 	  $(CARGO) run --release --locked --package rust-claw-bench
 
-soak: runner
+soak: runner bench-agent
 	@tests/setup.sh
 	@. '$(TARGET)/test-tools/env.sh'; \
 	  $(CARGO) run --release --locked --package rust-claw-bench -- --soak '$(SOAK_SECONDS)'

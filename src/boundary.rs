@@ -97,19 +97,37 @@ impl Dir {
     /// # Errors
     /// Those of [`Dir::sub`].
     pub fn create_sub(&self, name: &str, mode: RawMode) -> Result<Dir> {
-        check_name(name)?;
-        let is_new = match fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode)) {
-            Ok(()) => true,
-            // Also said of a link that leads nowhere; `sub` refuses that.
-            Err(Errno::EXIST) => false,
-            Err(errno) => return Err(failed("create", name)(errno)),
-        };
-        let dir = self.sub(name)?;
-        if is_new {
-            // The umask has taken from the mode.
-            fs::fchmod(&dir.0, Mode::from_raw_mode(mode)).map_err(failed("create", name))?;
+        Ok(match self.make_sub(name, mode)? {
+            Some(dir) => dir,
+            None => self.sub(name)?,
+        })
+    }
+
+    /// Likewise, without opening one that is there: nobody is told that it was looked at.
+    ///
+    /// # Errors
+    /// Those of [`Dir::sub`].
+    pub fn ensure_sub(&self, name: &str, mode: RawMode) -> Result<()> {
+        if self.make_sub(name, mode)?.is_none() && self.file_type(name)? != FileType::Directory {
+            // To say what it is.
+            self.sub(name)?;
         }
-        Ok(dir)
+        Ok(())
+    }
+
+    /// `None` where there is something of that name.
+    fn make_sub(&self, name: &str, mode: RawMode) -> Result<Option<Dir>> {
+        check_name(name)?;
+        match fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {}
+            // Also said of a link that leads nowhere; `sub` refuses that.
+            Err(Errno::EXIST) => return Ok(None),
+            Err(errno) => return Err(failed("create", name)(errno)),
+        }
+        let dir = self.sub(name)?;
+        // The umask has taken from the mode.
+        fs::fchmod(&dir.0, Mode::from_raw_mode(mode)).map_err(failed("create", name))?;
+        Ok(Some(dir))
     }
 
     /// All bytes of the regular file `name`, if they are at most `bytes_max`.
@@ -270,6 +288,20 @@ impl Dir {
     pub fn kind(&self, name: &str) -> Result<Kind> {
         check_name(name)?;
         self.file_type(name).map(kind)
+    }
+
+    /// When the directory at `path` below this one last got or lost an entry, in the clock of the
+    /// file system. Opens nothing, so that nobody is told; and follows links in the way, so the
+    /// answer is good for no more than whether to look.
+    ///
+    /// # Errors
+    /// [`Rejected::NotFound`], [`Rejected::BadName`], [`Rejected::Io`].
+    pub fn changed_at(&self, path: &[&str]) -> Result<(i64, i128)> {
+        path.iter().try_for_each(|name| check_name(name))?;
+        let path = [".", &path.join("/")].join("/");
+        let found = fs::statat(&self.0, &path, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("look at", &path))?;
+        Ok((found.st_mtime, found.st_mtime_nsec.into()))
     }
 
     /// Up to `entries_max` entries. Costs no more than that, however many there are.

@@ -15,7 +15,7 @@ use crate::channel::whatsapp::WhatsApp;
 use crate::config::{CredentialsChoice, Settings};
 use crate::credentials::{self, Listen, Proxy, Upstream};
 use crate::dispatcher::{Dispatcher, Word};
-use crate::doorbell::{Doorbell, Waker};
+use crate::doorbell::{Doorbell, News, Waker};
 use crate::home::{Home, HomeError, Lock};
 use crate::ids::{GroupFolder, UnixMs};
 use crate::import;
@@ -219,7 +219,8 @@ impl Daemon {
             dispatcher.run(&heard);
             Ok(())
         })?;
-        let (bell, tasks) = (daemon.hang_bell(home)?, Store::open(&home.database())?);
+        let (bell, tasks) =
+            (daemon.hang_bell(home, News::TaskRun)?, Store::open(&home.database())?);
         let scheduler = match duty {
             Duty::All => Scheduler::new(tasks, bell, words.clone(), zone),
             Duty::Messages | Duty::ClaimedTasks | Duty::Pairing => {
@@ -232,7 +233,7 @@ impl Daemon {
             scheduler.run(stopped).map_err(|error| crate::chain(&error))
         })?;
         if matches!(duty, Duty::All | Duty::Messages) {
-            let (bell, to_dispatcher) = (daemon.hang_bell(home)?, words.clone());
+            let (bell, to_dispatcher) = (daemon.hang_bell(home, News::Message)?, words.clone());
             daemon.spawn("poller".to_owned(), &died, move || {
                 let stopped = || is_stopping.load(Ordering::Relaxed);
                 crate::poller::run(&store, &bell, &to_dispatcher, stopped)
@@ -323,8 +324,8 @@ impl Daemon {
         outcome
     }
 
-    fn hang_bell(&mut self, home: &Home) -> Result<Doorbell, Fatal> {
-        let bell = Doorbell::new(home)
+    fn hang_bell(&mut self, home: &Home, news: News) -> Result<Doorbell, Fatal> {
+        let bell = Doorbell::of(home, &[news])
             .map_err(|source| Fatal::System { doing: "make a doorbell", source })?;
         self.bells.push(bell.waker());
         Ok(bell)

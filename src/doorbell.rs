@@ -1,8 +1,9 @@
 //! Wakes processes that wait for something new in the database.
 //!
-//! Who waits has a FIFO in `store/bells`, named `{pid}-{n}`; who has committed something writes a
-//! byte into every FIFO there. A doorbell says that there is something to look for, never what:
-//! a ring may be lost with its process, so a slow poll stays under it.
+//! Who waits has a FIFO in `store/bells`, named `{pid}-{n}`, or `{pid}-{n}-{letters}` where it
+//! wants to hear of some [`News`] only; who has committed something writes a byte into every FIFO
+//! there that hears of it. A doorbell says that there is something to look for, never what: a ring
+//! may be lost with its process, so a slow poll stays under it.
 
 use std::fs;
 use std::io;
@@ -21,6 +22,30 @@ use crate::home::Home;
 /// FIFOs that are rung; more there cannot be, since one process has a handful of them.
 const BELLS_MAX: usize = 1024;
 
+/// What happens so often that who has nothing to do with it is not woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A message was accepted.
+    Message,
+    /// Something is to be sent.
+    Answer,
+    /// A sandbox started, ended, or is busy or idle now.
+    Run,
+    /// A task's run ended.
+    TaskRun,
+}
+
+impl News {
+    fn letter(self) -> char {
+        match self {
+            News::Message => 'm',
+            News::Answer => 'a',
+            News::Run => 'r',
+            News::TaskRun => 't',
+        }
+    }
+}
+
 /// A place to wait. Its FIFO goes when it is dropped.
 #[derive(Debug)]
 pub struct Doorbell {
@@ -34,15 +59,28 @@ pub struct Doorbell {
 pub struct Waker(Arc<OwnedFd>);
 
 impl Doorbell {
-    /// Hangs up a bell in the home.
+    /// Hangs up a bell in the home that hears every ring.
     ///
     /// # Errors
     /// What the file system says.
     pub fn new(home: &Home) -> io::Result<Doorbell> {
+        Doorbell::hang(home, "")
+    }
+
+    /// Hangs up a bell that hears of `news`, and of all that is not said to be news of some kind.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn of(home: &Home, news: &[News]) -> io::Result<Doorbell> {
+        let letters: String = news.iter().map(|news| news.letter()).collect();
+        Doorbell::hang(home, &format!("-{letters}"))
+    }
+
+    fn hang(home: &Home, hears: &str) -> io::Result<Doorbell> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let bells = home.bells();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}", std::process::id());
+        let name = format!("{}-{number}{hears}", std::process::id());
         // A FIFO that nobody reads is taken for a dead process's, so it gets its name when it is
         // open. It may be there: a process of this id may have died.
         let (hidden, path) = (bells.join(format!(".{name}")), bells.join(&name));
@@ -78,12 +116,17 @@ impl Doorbell {
 
     /// Rings at every bell of the home but this.
     pub fn ring_others(&self) {
-        ring(&self.bells, Some(&self.path));
+        ring(&self.bells, Some(&self.path), &[]);
     }
 
     /// Rings at every bell of the home.
     pub fn ring(home: &Home) {
-        ring(&home.bells(), None);
+        ring(&home.bells(), None, &[]);
+    }
+
+    /// Rings at those bells of the home that hear of one of `news`.
+    pub fn tell(home: &Home, news: &[News]) {
+        ring(&home.bells(), None, news);
     }
 
     /// Something with which other threads wake this one.
@@ -107,16 +150,30 @@ impl Drop for Doorbell {
     }
 }
 
+/// Whether the bell of that name hears of `news`; nothing said is for all.
+fn hears(bell: &str, news: &[News]) -> bool {
+    match bell.splitn(3, '-').nth(2) {
+        Some(letters) if !news.is_empty() => {
+            news.iter().any(|news| letters.contains(news.letter()))
+        }
+        _ => true,
+    }
+}
+
 /// Never fails for who rings: what is committed is found by the next poll too.
-fn ring(bells: &Path, except: Option<&Path>) {
+fn ring(bells: &Path, except: Option<&Path>, news: &[News]) {
     let entries = match fs::read_dir(bells) {
         Ok(entries) => entries,
         Err(error) => return log::debug!("cannot list bells: {error}"),
     };
     for entry in entries.take(BELLS_MAX).flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') || !hears(&name, news) {
+            continue;
+        }
         let path = entry.path();
-        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if is_hidden || except.is_some_and(|except| path == except) {
+        if except.is_some_and(|except| path == except) {
             continue;
         }
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -203,6 +260,23 @@ mod tests {
         assert!(!b.wait(Duration::ZERO), "both rings were taken at once");
         Doorbell::ring(&home);
         assert!(a.wait(LONG) && b.wait(LONG));
+    }
+
+    #[test]
+    fn who_wants_some_news_hears_those_and_all_that_is_for_everybody() {
+        let (_dir, home) = home();
+        let all = Doorbell::new(&home).expect("a bell");
+        let none = Doorbell::of(&home, &[]).expect("a bell");
+        let some = Doorbell::of(&home, &[News::Message, News::Run]).expect("a bell");
+        let heard = || [&all, &none, &some].map(|bell| bell.wait(Duration::ZERO));
+        Doorbell::tell(&home, &[News::Run]);
+        assert_eq!([true, false, true], heard());
+        Doorbell::tell(&home, &[News::Answer, News::Message]);
+        assert_eq!([true, false, true], heard());
+        Doorbell::tell(&home, &[News::Answer, News::TaskRun]);
+        assert_eq!([true, false, false], heard());
+        Doorbell::ring(&home);
+        assert_eq!([true; 3], heard());
     }
 
     #[test]

@@ -291,13 +291,13 @@ impl Home {
 
     fn write_group_folders(&self, folder: &GroupFolder, memory: &str) -> Result<(), Rejected> {
         let group = Dir::open(&self.groups())?.create_sub(folder.as_str(), FOLDER_MODE)?;
-        group.create_sub("logs", FOLDER_MODE)?;
+        group.ensure_sub("logs", FOLDER_MODE)?;
         write_unless_there(&group, memory)?;
         let session = Dir::open(&self.sessions())?.create_sub(folder.as_str(), FOLDER_MODE)?;
-        session.create_sub(".claude", FOLDER_MODE)?;
+        session.ensure_sub(".claude", FOLDER_MODE)?;
         let ipc = Dir::open(&self.ipc_all())?.create_sub(folder.as_str(), FOLDER_MODE)?;
         for name in ["messages", "tasks", "input", "responses"] {
-            ipc.create_sub(name, FOLDER_MODE)?;
+            ipc.ensure_sub(name, FOLDER_MODE)?;
         }
         Ok(())
     }
@@ -317,6 +317,9 @@ fn make(path: &Path) -> Result<(), HomeError> {
 }
 
 fn write_unless_there(dir: &Dir, memory: &str) -> Result<(), Rejected> {
+    if dir.kind(MEMORY).is_ok() {
+        return Ok(());
+    }
     match dir.write_new(MEMORY, memory.as_bytes(), FILE_MODE) {
         // Whatever it is: it is the group's.
         Ok(()) | Err(Rejected::Exists { .. }) => Ok(()),

@@ -205,10 +205,10 @@ pub const CATCH_UP_MAX: Duration = Duration::from_hours(24);
 
 /// A look at the groups' folders where the system cannot tell of anything.
 pub const IPC_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Where it can: the net under that. Each look is told to us too, and costs as much again.
-pub const IPC_NET_INTERVAL: Duration = Duration::from_secs(5);
-/// Groups that one such look goes through; the next goes on from there.
-pub const IPC_POLL_GROUPS_MAX: usize = 64;
+/// Where it can: a glance at the folders' times, should it ever not tell.
+pub const IPC_GLANCE_INTERVAL: Duration = Duration::from_secs(5);
+/// Also there: a look. Each is told to us too, and costs as much again.
+pub const IPC_LOOK_INTERVAL: Duration = Duration::from_mins(1);
 /// Size of one request. A message of [`MESSAGE_BYTES_MAX`] fits, however it is escaped.
 pub const IPC_REQUEST_BYTES_MAX: u64 = 256 * 1024;
 /// Requests of one group that are handled at once; after that, so many come back a second.

@@ -35,6 +35,7 @@ pub fn run(
         groups: folders(store)?,
         removed_count: store.signal_count(Signal::GroupRemoved)?,
         retry_count: store.signal_count(Signal::RetryNow)?,
+        version: store.data_version()?,
     };
     for (group, chat) in store.pending_chats()? {
         if poller.tell(Event::MessagesPending { group, chat }).is_err() {
@@ -44,9 +45,7 @@ pub fn run(
     while !stopped() {
         match poller.look()? {
             Ok(true) => {}
-            Ok(false) => {
-                bell.wait(POLL_INTERVAL);
-            }
+            Ok(false) => while !bell.wait(POLL_INTERVAL) && !stopped() && !poller.has_changed()? {},
             Err(NobodyListens) => return Ok(()),
         }
     }
@@ -67,9 +66,17 @@ struct Poller<'a> {
     /// How often each signal was given.
     removed_count: i64,
     retry_count: i64,
+    /// Of the database, at the last look that nobody asked for.
+    version: i64,
 }
 
 impl Poller<'_> {
+    /// Whether anything was committed since the last question: cheaper than a look.
+    fn has_changed(&mut self) -> Result<bool, Error> {
+        let version = self.store.data_version()?;
+        Ok(version != std::mem::replace(&mut self.version, version))
+    }
+
     /// One look. Says whether there is more to read.
     fn look(&mut self) -> Result<Result<bool, NobodyListens>, Error> {
         let (woken, scanned) = self.store.woken_since(self.seen, LOOK_MAX)?;
@@ -152,6 +159,7 @@ mod tests {
             groups: folders(&store).expect("readable"),
             removed_count: 0,
             retry_count: 0,
+            version: 0,
         };
         assert!(matches!(poller.look(), Ok(Ok(false))));
         assert!(heard.is_empty(), "nothing happened yet");

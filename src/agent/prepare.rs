@@ -13,7 +13,7 @@ use super::{Job, Shared};
 use crate::boundary::{Dir, Rejected};
 use crate::config::{AgentEngine, CredentialsChoice};
 use crate::credentials::{self, RunUsage, Token};
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChatJid, GroupFolder, RunId, Seq, UnixMs};
 use crate::ipc::Snapshot;
@@ -134,7 +134,7 @@ pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>
     let Some(id) = started else { return Ok(None) };
     crate::crash_point("run_started");
     // Who shows that somebody types.
-    Doorbell::ring(home);
+    Doorbell::tell(home, &[News::Run]);
     let log_name = RunLog::file_name(UnixMs::now());
     let log = Dir::open(&paths.logs)
         .and_then(|logs| logs.append_log(&log_name, 0o600))

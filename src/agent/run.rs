@@ -15,7 +15,7 @@ use super::{Control, Job, Shared, notice};
 use crate::boundary::{Dir, Rejected};
 use crate::credentials::{RunUsage, Token};
 use crate::dispatcher::Word;
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::HomeError;
 use crate::ids::{self, GroupFolder, RunId, UnixMs};
 use crate::limits::{FOLLOW_UPS_MAX, HARD_LIMIT_OVER_IDLE, STOP_GRACE};
@@ -118,7 +118,6 @@ fn live(
         }
     };
     log::info!("run={id} group={} container={} started", job.group, spec.name);
-    Doorbell::ring(&shared.home);
     let started = Instant::now();
     let mut live = Live {
         shared,
@@ -291,7 +290,7 @@ impl Live<'_> {
                             &no_step(RunState::Busy),
                             UnixMs::now(),
                         )?;
-                        Doorbell::ring(&self.shared.home);
+                        Doorbell::tell(&self.shared.home, &[News::Run]);
                     }
                 }
                 Err(error) => {
@@ -347,7 +346,7 @@ impl Live<'_> {
             self.shared.store().record(self.id, &step, UnixMs::now())?;
             crate::crash_point("outbox_committed");
             if !step.answers.is_empty() || turn_ended {
-                Doorbell::ring(&self.shared.home);
+                Doorbell::tell(&self.shared.home, &[News::Answer, News::Run]);
             }
         }
         if turn_ended {
@@ -497,7 +496,10 @@ impl Live<'_> {
             self.shared.store().record(self.id, &step, UnixMs::now())?;
         }
         self.close_rows(state, &outcome, is_again)?;
-        Doorbell::ring(&self.shared.home);
+        // Of a task, a notice may be to be sent.
+        let news =
+            if is_task { &[News::Run, News::TaskRun, News::Answer][..] } else { &[News::Run] };
+        Doorbell::tell(&self.shared.home, news);
         let pending = match &self.job.work {
             Work::Chat(chat) => {
                 let store = self.shared.store();

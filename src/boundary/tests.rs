@@ -378,3 +378,25 @@ fn h50_10_000_swaps_of_folder_and_link_never_lead_outside() {
 fn symlink_at(target: &Path, dir: &Dir, name: &str) {
     fs::symlinkat(target, &dir.0, name).expect("is new");
 }
+
+#[test]
+fn a_folder_tells_that_an_entry_came() {
+    let folder = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(folder.path().join("family/messages")).expect("a directory");
+    let dir = Dir::open(folder.path()).expect("it is there");
+    let at = || dir.changed_at(&["family", "messages"]).expect("it is there");
+    let before = at();
+    assert_eq!(before, at());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    // The clock of a file system may go in steps.
+    for n in 0.. {
+        std::fs::write(folder.path().join(format!("family/messages/{n}.json")), "")
+            .expect("a file");
+        if at() != before {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "it never tells");
+    }
+    assert!(dir.changed_at(&[]).is_ok() && dir.changed_at(&["none"]).is_err());
+    assert!(dir.changed_at(&["..", "x"]).is_err() && dir.changed_at(&["../x"]).is_err());
+}

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Error, out};
 use crate::channel::{self, Channel, Ended, SendError, Sent};
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, OutboxId, UnixMs};
 use crate::limits::INJECT_LINE_BYTES_MAX;
@@ -73,7 +73,7 @@ pub(super) fn inject(home: &Home) -> Result<ExitCode, Error> {
         if (ends || is_full) && !batch.is_empty() {
             let (numbers, messages): (Vec<u64>, Vec<NewMessage>) = batch.drain(..).unzip();
             let accepted = store.accept(&messages, &settings.assistant_name, UnixMs::now())?;
-            Doorbell::ring(home);
+            Doorbell::tell(home, &[News::Message]);
             for ((number, message), accepted) in numbers.iter().zip(&messages).zip(accepted) {
                 match accepted {
                     Accepted::New { .. } => new += 1,

@@ -8,7 +8,7 @@ use super::Error;
 use super::serve::{self, Server};
 use crate::config::{AgentEngine, Settings};
 use crate::daemon::Duty;
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::{Home, Purpose};
 use crate::ids::{ChatJid, GroupFolder, OutboxId, Seq, UnixMs};
 use crate::store::{Accepted, NewMessage, OutboxRow, Run, RunKind, RunState, Store};
@@ -109,7 +109,7 @@ impl Talk {
         let accepted =
             self.store.accept(&[message], &self.settings.assistant_name, now)?.into_iter().next();
         crate::crash_point("message_committed");
-        Doorbell::ring(&self.home);
+        Doorbell::tell(&self.home, &[News::Message]);
         match accepted {
             Some(Accepted::New { seq, .. }) => Ok(seq),
             Some(Accepted::Empty) => Err(Error::Refused("the message is empty".to_owned())),

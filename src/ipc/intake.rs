@@ -9,7 +9,7 @@ use super::execute::{Failed, Requester};
 use super::request::{self, Request, RequestId};
 use super::watch::{REQUEST_FOLDERS, is_request};
 use crate::boundary::{Dir, Kind, Rejected};
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::ids::{ChatJid, GroupFolder, UnixMs, shown};
 use crate::limits::{IPC_NAMES_MAX, IPC_REQUEST_BYTES_MAX, IPC_ROUND_MAX};
 use crate::store::{self, Begun, Group, Queued, ToolMessage};
@@ -287,7 +287,7 @@ impl Ipc {
             }
         }
         crate::crash_point("tool_message_queued");
-        Doorbell::ring(&self.shared.home);
+        Doorbell::tell(&self.shared.home, &[News::Answer]);
         for ((taken, message), queued) in taken.iter().zip(&messages).zip(queued) {
             log::info!("group={} outbox={} chat={} by tool", at.of, queued.id(), message.jid);
             let data = json!({ "outbox_id": queued.id().0, "chat_jid": message.jid.as_str(),

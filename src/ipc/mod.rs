@@ -26,13 +26,13 @@ use crossbeam_channel::{Receiver, after, select};
 use self::execute::Changed;
 use self::quarantine::Quarantine;
 pub use self::snapshot::Snapshot;
-use self::watch::{News, Watch};
+use self::watch::{News, REQUEST_FOLDERS, Watch};
 use crate::agent::Shared;
 use crate::boundary::{Dir, Kind, Rejected};
 use crate::bucket::{Bucket, Rate};
 use crate::ids::{GroupFolder, UnixMs};
 use crate::limits::{
-    IPC_BURST_MAX, IPC_NET_INTERVAL, IPC_POLL_GROUPS_MAX, IPC_POLL_INTERVAL, IPC_REQUEST_KNOWN,
+    IPC_BURST_MAX, IPC_GLANCE_INTERVAL, IPC_LOOK_INTERVAL, IPC_POLL_INTERVAL, IPC_REQUEST_KNOWN,
     IPC_REQUESTS_PER_SECOND, IPC_RESPONSE_KEPT, SEARCH_STEP_MAX, SEARCH_STEPS_MAX,
 };
 use crate::store::Store;
@@ -50,8 +50,10 @@ pub struct Ipc {
     /// Responses that nobody may ever take.
     responses: VecDeque<(Instant, GroupFolder, String)>,
     changed: Changed,
-    /// Where the last poll ended.
-    polled: Option<GroupFolder>,
+    /// When all folders were last looked into, whatever was told.
+    looked_at: Instant,
+    /// When a group's folder came or went, at the last glance.
+    changed_at: Option<(i64, i128)>,
     /// At the last tick: what the database looked like.
     seen: i64,
     swept_at: Option<Instant>,
@@ -64,6 +66,8 @@ struct Place {
     is_settled: bool,
     /// Names that were done and could not be removed.
     stuck: BTreeSet<String>,
+    /// When the folders that requests lie in last changed, at the last glance.
+    changed_at: [Option<(i64, i128)>; 2],
 }
 
 /// Of the requests of one group.
@@ -108,7 +112,8 @@ impl Ipc {
             waiting: BTreeSet::new(),
             responses: VecDeque::new(),
             changed: Changed::default(),
-            polled: None,
+            looked_at: Instant::now(),
+            changed_at: None,
             seen: 0,
             swept_at: None,
         })
@@ -117,15 +122,13 @@ impl Ipc {
     /// Serves until `stop` hangs up.
     pub fn run(mut self, stop: &Receiver<()>) {
         self.find_folders();
-        let interval = if self.watch.is_blind() { IPC_POLL_INTERVAL } else { IPC_NET_INTERVAL };
+        let interval = if self.watch.is_blind() { IPC_POLL_INTERVAL } else { IPC_GLANCE_INTERVAL };
         let mut poll_at = Instant::now() + interval;
         loop {
             self.round();
             let now = Instant::now();
-            let rest = match self.next_turn(now) {
-                Some(rest) => rest.min(poll_at.saturating_duration_since(now)),
-                None => poll_at.saturating_duration_since(now),
-            };
+            let next_poll = poll_at.saturating_duration_since(now);
+            let rest = self.next_turn(now).map_or(next_poll, |rest| rest.min(next_poll));
             let timer = after(rest);
             select! {
                 recv(stop) -> _ => return,
@@ -194,6 +197,7 @@ impl Ipc {
                     bucket: Bucket::full(RATE, now),
                     is_settled: false,
                     stuck: BTreeSet::new(),
+                    changed_at: [None; 2],
                 };
                 self.groups.insert(folder.clone(), place);
                 self.waiting.insert(folder);
@@ -203,29 +207,37 @@ impl Ipc {
 
     fn look_at_all(&mut self) {
         self.find_folders();
-        self.waiting.extend(self.groups.keys().cloned());
+        for folder in self.groups.keys() {
+            self.watch.group(folder);
+            self.waiting.insert(folder.clone());
+        }
     }
 
-    /// The net: some groups in turn, whether or not anything was told of them; then what can wait.
-    fn poll(&mut self, now: Instant) {
-        self.find_folders();
-        let count = if self.watch.is_blind() { self.groups.len() } else { IPC_POLL_GROUPS_MAX };
-        let after = self.polled.take();
-        let mut next: Vec<GroupFolder> = match &after {
-            Some(after) => {
-                let beyond = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-                self.groups.range::<GroupFolder, _>(beyond).map(|(f, _)| f.clone()).collect()
-            }
-            None => self.groups.keys().cloned().collect(),
-        };
-        next.truncate(count);
-        // At the end it begins again.
-        self.polled = next.last().cloned();
-        for folder in &next {
-            self.watch.group(folder);
+    /// Whether anything came of which nobody told.
+    fn glance(&mut self) {
+        let found = self.root.changed_at(&[]).ok();
+        if found != std::mem::replace(&mut self.changed_at, found) {
+            self.find_folders();
         }
+        for (folder, place) in &mut self.groups {
+            let found =
+                REQUEST_FOLDERS.map(|name| self.root.changed_at(&[folder.as_str(), name]).ok());
+            if found != std::mem::replace(&mut place.changed_at, found) {
+                self.watch.group(folder);
+                self.waiting.insert(folder.clone());
+            }
+        }
+    }
+
+    /// The net under what we are told, then what can wait.
+    fn poll(&mut self, now: Instant) {
         let is_idle = self.waiting.is_empty();
-        self.waiting.extend(next);
+        if self.watch.is_blind() || self.looked_at + IPC_LOOK_INTERVAL <= now {
+            self.looked_at = now;
+            self.look_at_all();
+        } else {
+            self.glance();
+        }
         self.sweep(now);
         if is_idle {
             self.index();

@@ -8,12 +8,12 @@ use super::show;
 use crate::boundary::{Dir, Rejected};
 use crate::home::Home;
 use crate::ids::{GroupFolder, UnixMs};
-use crate::store::{self, Group, Store};
+use crate::store::{self, Chat, Group, Store, TaskOutline};
 
 /// What both files of a group say.
 pub struct Snapshot {
-    tasks: Value,
-    groups: Value,
+    tasks: Vec<TaskOutline>,
+    groups: Vec<Chat>,
 }
 
 impl Snapshot {
@@ -22,7 +22,11 @@ impl Snapshot {
     /// # Errors
     /// [`store::Error`].
     pub fn new(store: &Store, group: &Group) -> Result<Snapshot, store::Error> {
-        Ok(Snapshot { tasks: tasks(store, group)?, groups: groups(store, group)? })
+        // Main sees all, other groups their own tasks and no chats.
+        let within = (!group.is_main).then_some(&group.folder);
+        let tasks = store.task_outlines(within, LIST_MAX)?;
+        let groups = if group.is_main { store.all_chats()? } else { Vec::new() };
+        Ok(Snapshot { tasks, groups })
     }
 
     /// Writes both files, each whole from the first moment.
@@ -31,8 +35,8 @@ impl Snapshot {
     /// What lies there is not what should.
     pub fn write(&self, home: &Home, folder: &GroupFolder) -> Result<(), Rejected> {
         let ipc = Dir::open(&home.ipc_all())?.sub(folder.as_str())?;
-        put(&ipc, "current_tasks.json", &self.tasks)?;
-        put(&ipc, "available_groups.json", &self.groups)
+        put(&ipc, "current_tasks.json", &tasks(&self.tasks))?;
+        put(&ipc, "available_groups.json", &groups(&self.groups))
     }
 }
 
@@ -48,30 +52,22 @@ fn put(ipc: &Dir, name: &str, value: &Value) -> Result<(), Rejected> {
     ipc.replace(name, text.as_bytes(), 0o600)
 }
 
-/// Main sees all tasks, other groups their own.
-fn tasks(store: &Store, group: &Group) -> Result<Value, store::Error> {
-    let within = (!group.is_main).then_some(&group.folder);
-    let (tasks, corrupt) = store.tasks(within)?;
-    for row in corrupt {
-        log::error!("{row}");
-    }
-    let shown = tasks.iter().take(LIST_MAX).map(|task| {
+fn tasks(tasks: &[TaskOutline]) -> Value {
+    let shown = tasks.iter().map(|task| {
         json!({
-            "id": task.id.as_str(),
-            "groupFolder": task.folder.as_str(),
+            "id": task.id,
+            "groupFolder": task.folder,
             "prompt": task.prompt,
             "schedule_type": task.schedule_kind,
             "schedule_value": task.schedule_value,
-            "status": task.state.as_str(),
+            "status": task.state,
             "next_run": task.next_run.and_then(show::utc),
         })
     });
-    Ok(shown.collect())
+    shown.collect()
 }
 
-/// Main sees all chats, other groups none.
-fn groups(store: &Store, group: &Group) -> Result<Value, store::Error> {
-    let chats = if group.is_main { store.all_chats()? } else { Vec::new() };
+fn groups(chats: &[Chat]) -> Value {
     let shown = chats.iter().take(LIST_MAX).map(|chat| {
         json!({
             "jid": chat.jid.as_str(),
@@ -80,8 +76,8 @@ fn groups(store: &Store, group: &Group) -> Result<Value, store::Error> {
             "isRegistered": chat.folder.is_some(),
         })
     });
-    Ok(json!({
+    json!({
         "groups": shown.collect::<Vec<_>>(),
         "lastSync": show::utc(UnixMs::now()),
-    }))
+    })
 }

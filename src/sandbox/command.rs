@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run_log::clean;
-use super::supervise::{EndedBy, Leader, Pump};
+use super::supervise::{EndedBy, Leader, Pump, Source};
 use crate::limits;
 
 /// Of what an engine complains about, what a person gets to read.
@@ -50,30 +49,15 @@ pub(crate) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<A
     let deadline = Instant::now() + time_max;
     let (leader, pipes) = Leader::spawn(command, "engine")?;
     drop(pipes.stdin);
-    let (abandon, abandoned) = io::pipe().map(|(read, write)| (write, read))?;
-    let mut out =
-        Pump { pipe: pipes.stdout, exit: leader.exit().clone(), abandoned: abandoned.try_clone()? };
-    let mut err = Pump { pipe: pipes.stderr, exit: leader.exit().clone(), abandoned };
+    let mut pump = Pump::new(pipes.stdout, pipes.stderr, leader.exit(), None);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    // Outlives the scope: its hang-up would end the reading before everything is read.
-    let mut abandon = Some(abandon);
-    let ended_by = thread::scope(|scope| {
-        let start = |name: &str| thread::Builder::new().name(name.into());
-        let ended_by = start("engine-out")
-            .spawn_scoped(scope, || out.run(|bytes| keep(&mut stdout, bytes)))
-            .and_then(|_| {
-                start("engine-err")
-                    .spawn_scoped(scope, || err.run(|bytes| keep(&mut stderr, bytes)))
-            })
-            .map(|_| leader.exit().wait(deadline.saturating_duration_since(Instant::now())));
-        if !matches!(ended_by, Ok(Some(_))) {
-            leader.kill();
-            abandon = None;
-        }
-        ended_by
-    })?;
-    drop(abandon);
-    let Some(ended_by) = ended_by else {
+    pump.run(Some(deadline), |source, bytes| {
+        keep(if source == Source::Stdout { &mut stdout } else { &mut stderr }, bytes);
+        true
+    });
+    let rest = deadline.saturating_duration_since(Instant::now());
+    let Some(ended_by) = leader.exit().wait(rest) else {
+        // It goes with its leader.
         return Err(NoAnswer::TimedOut { time_max });
     };
     let complaint = stderr.split(|b| *b == b'\n').rev().map(<[u8]>::trim_ascii);
@@ -87,8 +71,7 @@ pub(crate) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<A
 }
 
 /// Keeps what fits and reads on, so that the command can end.
-fn keep(kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     let room = limits::ENGINE_ANSWER_BYTES_MAX - kept.len();
     kept.extend_from_slice(&bytes[..room.min(bytes.len())]);
-    true
 }

@@ -105,10 +105,10 @@ const SETTINGS: &str = "settings.json";
 /// # Errors
 /// [`Rejected`], where something else stands in such a place: the sandbox must not start.
 pub fn prepare(paths: &GroupPaths) -> Result<(), Rejected> {
-    Dir::open(&paths.group)?.create_sub(LOGS, 0o755)?;
+    Dir::open(&paths.group)?.ensure_sub(LOGS, 0o755)?;
     let config = Dir::open(&paths.claude_config)?;
     if paths.skills.is_some() {
-        config.create_sub(SKILLS, 0o755)?;
+        config.ensure_sub(SKILLS, 0o755)?;
     }
     if paths.settings.is_some() && !matches!(config.kind(SETTINGS), Ok(Kind::File)) {
         config.replace(SETTINGS, b"{}\n", 0o644)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsFd;
-use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
@@ -15,7 +15,7 @@ use super::frames::{BadFrame, Found, Frames};
 use super::run_log::{RunLog, clean};
 use super::runtime;
 use super::spec::{RuntimeKind, SandboxSpec, UnsafeSpec};
-use super::supervise::{EndedBy, Joined, Leader, Pipes, Pump, PumpEnd, wait_any, wait_for};
+use super::supervise::{EndedBy, Joined, Leader, Pipes, Pump, PumpEnd, Source, wait_some};
 use crate::limits;
 
 /// What a sandbox does, in order. After [`SandboxEvent::Exited`] nothing comes.
@@ -130,7 +130,7 @@ impl Running {
             events: seen,
             interest: Some(interest),
             abandon: Some(abandon),
-            threads: Vec::with_capacity(3),
+            threads: Vec::with_capacity(2),
             leader,
             engine: engine.clone(),
             name: spec.name.clone(),
@@ -153,20 +153,11 @@ impl Running {
         output_bytes_max: u64,
     ) -> io::Result<()> {
         widen(&pipes.stdout);
-        let exit = self.leader.exit().clone();
-        let (errors_read, errors) = bounded(1);
-        let log = sink.log.clone();
-        let pump =
-            Pump { pipe: pipes.stderr, exit: exit.clone(), abandoned: abandoned.try_clone()? };
-        self.threads.push(Joined::spawn(format!("{name}-err"), move || {
-            // Nobody waits for it where the reader of stdout has been told to stop.
-            errors_read.send(read_errors(pump, &log)).unwrap_or_default();
-        })?);
-        let pump = Pump { pipe: pipes.stdout, exit, abandoned: abandoned.try_clone()? };
+        let abandoned_too = Some(abandoned.try_clone()?);
+        let pump = Pump::new(pipes.stdout, pipes.stderr, self.leader.exit(), abandoned_too);
         let frames = Frames::new(usize::try_from(output_bytes_max).unwrap_or(usize::MAX));
-        self.threads.push(Joined::spawn(format!("{name}-out"), move || {
-            read_output(pump, frames, sink, &errors);
-        })?);
+        self.threads
+            .push(Joined::spawn(format!("{name}-out"), move || read_output(pump, frames, sink))?);
         // Last, so that a child that first writes is already read.
         if let Some(rest) = Feed::start(pipes.stdin, stdin)? {
             let abandoned = abandoned.try_clone()?;
@@ -307,67 +298,65 @@ impl Sink {
 }
 
 /// The whole of `run-…-out`.
-fn read_output(
-    mut pump: Pump<ChildStdout>,
-    mut frames: Frames,
-    mut sink: Sink,
-    errors: &Receiver<Errors>,
-) {
+fn read_output(mut pump: Pump, mut frames: Frames, mut sink: Sink) {
     let started_at = Instant::now();
     let mut stdout_bytes = 0;
-    let end = pump.run(|bytes| {
-        stdout_bytes += bytes.len() as u64;
-        frames.push(bytes, &mut |found| sink.found(found));
+    let mut errors =
+        Errors { log: sink.log.clone(), bytes: 0, line: Vec::new(), last: String::new() };
+    let end = pump.run(None, |source, bytes| {
+        match source {
+            Source::Stdout => {
+                stdout_bytes += bytes.len() as u64;
+                frames.push(bytes, &mut |found| sink.found(found));
+            }
+            Source::Stderr => errors.push(bytes),
+        }
         sink.active();
         !sink.is_gone
     });
     frames.finish(&mut |found| sink.found(found));
+    errors.end_line();
     // It may close its output long before it ends.
     let Some(by) = pump.wait_exit() else { return };
-    let errors = errors.recv_timeout(limits::DRAIN_MAX).unwrap_or_default();
     let leaked = end == PumpEnd::Leaked;
     sink.log.line(format_args!(
         "end by=\"{by}\" run_ms={} stdout_bytes={stdout_bytes} stderr_bytes={} leaked={leaked}",
         started_at.elapsed().as_millis(),
         errors.bytes
     ));
-    sink.send(SandboxEvent::Exited(Ended { by, complaint: errors.last_line, leaked }));
+    sink.send(SandboxEvent::Exited(Ended { by, complaint: errors.last, leaked }));
 }
 
-/// What stderr was.
-#[derive(Default)]
+/// What stderr says: into the log, line by line.
 struct Errors {
+    log: RunLog,
     bytes: u64,
-    last_line: String,
+    /// The beginning of the line that has not ended.
+    line: Vec<u8>,
+    /// The last line that said something.
+    last: String,
 }
 
-/// The whole of `run-…-err`: into the log, line by line.
-fn read_errors(mut pump: Pump<ChildStderr>, log: &RunLog) -> Errors {
-    let mut errors = Errors::default();
-    let mut line = Vec::new();
-    let mut take = |line: &mut Vec<u8>| {
-        let text = clean(line.trim_ascii(), limits::STDERR_LINE_BYTES_MAX);
-        line.clear();
-        if !text.is_empty() {
-            log.line(format_args!("stderr: {text}"));
-            errors.last_line = text;
-        }
-    };
-    let mut bytes = 0;
-    pump.run(|chunk| {
-        bytes += chunk.len() as u64;
-        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-            let room = limits::STDERR_LINE_BYTES_MAX - line.len();
-            line.extend_from_slice(&part[..room.min(part.len())]);
+impl Errors {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = limits::STDERR_LINE_BYTES_MAX - self.line.len();
+            self.line.extend_from_slice(&part[..room.min(part.len())]);
             if part.ends_with(b"\n") {
-                take(&mut line);
+                self.end_line();
             }
         }
-        true
-    });
-    take(&mut line);
-    errors.bytes = bytes;
-    errors
+    }
+
+    fn end_line(&mut self) {
+        let text = clean(self.line.trim_ascii(), limits::STDERR_LINE_BYTES_MAX);
+        self.line.clear();
+        if !text.is_empty() {
+            self.log.line(format_args!("stderr: {text}"));
+            self.last = text;
+        }
+    }
 }
 
 /// What of a child's standard input did not fit its pipe at once. A child that never reads holds up
@@ -406,8 +395,8 @@ impl Feed {
 
     fn run(mut self, abandoned: &PipeReader) {
         while !self.write() {
-            let fds = [self.pipe.as_fd(), abandoned.as_fd()];
-            if wait_for(&fds, PollFlags::OUT, None)[1] {
+            let fds = [Some(self.pipe.as_fd()), Some(abandoned.as_fd())];
+            if wait_some(fds, PollFlags::OUT, None)[1] {
                 return;
             }
         }
@@ -422,19 +411,4 @@ fn widen(pipe: &impl AsFd) {
     }
     #[cfg(not(target_os = "linux"))]
     let _: &_ = pipe;
-}
-
-impl<P> Pump<P> {
-    /// Waits for the end of the process; none if the reader is to stop before.
-    fn wait_exit(&self) -> Option<EndedBy> {
-        loop {
-            if let Some(by) = self.exit.by() {
-                return Some(by);
-            }
-            let ready = wait_any(&[self.exit.seen_fd(), self.abandoned.as_fd()], None);
-            if ready[1] {
-                return self.exit.by();
-            }
-        }
-    }
 }

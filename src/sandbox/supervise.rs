@@ -92,7 +92,7 @@ impl Exit {
         // A failing poll shows as a time-out, on which every caller acts.
         let deadline = Instant::now() + at_most;
         while self.by().is_none() && Instant::now() < deadline {
-            wait_any(&[self.seen.as_fd()], Some(deadline));
+            wait_some([Some(self.seen.as_fd())], PollFlags::IN, Some(deadline));
         }
         self.by()
     }
@@ -220,86 +220,138 @@ fn watch(
 /// Why a [`Pump`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PumpEnd {
-    /// Everybody who could write has closed the pipe.
+    /// Everybody who could write has closed both pipes.
     Closed,
-    /// The process ended, and something that it started held the pipe for too long.
+    /// The process ended, and something that it started held a pipe for too long.
     Leaked,
-    /// The reader was told to stop: by `abandoned`, or because nobody takes what it reads.
+    /// The reader was told to stop: by `abandoned`, by its deadline, or because nobody takes what
+    /// it reads.
     Abandoned,
 }
 
-/// Reads one pipe of a process to its end.
-pub(super) struct Pump<P> {
-    pub(super) pipe: P,
-    pub(super) exit: Exit,
-    /// Its hang-up ends the reading.
-    pub(super) abandoned: PipeReader,
+/// Which pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Stdout,
+    Stderr,
 }
 
-impl<P: Read + AsFd> Pump<P> {
-    /// Hands everything that is read to `take`, until `take` says no.
-    pub(super) fn run(&mut self, mut take: impl FnMut(&[u8]) -> bool) -> PumpEnd {
+/// Reads what a process says to its end, both pipes in turn.
+pub(super) struct Pump {
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    exit: Exit,
+    /// Its hang-up ends the reading.
+    abandoned: Option<PipeReader>,
+}
+
+impl Pump {
+    pub(super) fn new(
+        stdout: ChildStdout,
+        stderr: ChildStderr,
+        exit: &Exit,
+        abandoned: Option<PipeReader>,
+    ) -> Pump {
+        Pump { stdout: Some(stdout), stderr: Some(stderr), exit: exit.clone(), abandoned }
+    }
+
+    /// Hands everything that is read to `take`, until `take` says no or the deadline is reached.
+    pub(super) fn run(
+        &mut self,
+        deadline: Option<Instant>,
+        mut take: impl FnMut(Source, &[u8]) -> bool,
+    ) -> PumpEnd {
         let mut buffer = vec![0; limits::READ_BYTES];
-        let mut drained_at = None;
-        loop {
+        let mut drained_at: Option<Instant> = None;
+        while self.stdout.is_some() || self.stderr.is_some() {
             if drained_at.is_none() && self.exit.by().is_some() {
                 drained_at = Some(Instant::now() + limits::DRAIN_MAX);
             }
+            let until = [drained_at, deadline].into_iter().flatten().min();
             // The exit wakes once; afterwards its hang-up would always be ready.
-            let fds = [self.pipe.as_fd(), self.abandoned.as_fd(), self.exit.seen.as_fd()];
-            let ready = wait_any(&fds[..if drained_at.is_none() { 3 } else { 2 }], drained_at);
-            if ready[1] {
+            let exit = drained_at.is_none().then(|| self.exit.seen_fd());
+            let fds = [
+                self.stdout.as_ref().map(AsFd::as_fd),
+                self.stderr.as_ref().map(AsFd::as_fd),
+                self.abandoned.as_ref().map(AsFd::as_fd),
+                exit,
+            ];
+            let ready = wait_some(fds, PollFlags::IN, until);
+            if ready[2] {
                 return PumpEnd::Abandoned;
             }
-            if drained_at.is_some_and(|at| at <= Instant::now()) {
+            let now = until.map(|_| Instant::now());
+            if drained_at.is_some() && drained_at <= now {
                 return PumpEnd::Leaked;
             }
-            if !ready[0] {
-                continue;
+            if deadline.is_some() && deadline <= now {
+                return PumpEnd::Abandoned;
             }
-            match self.pipe.read(&mut buffer) {
-                Ok(0) => return PumpEnd::Closed,
-                Ok(count) if take(&buffer[..count]) => {}
-                Ok(_) => return PumpEnd::Abandoned,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    log::warn!("a sandbox's pipe cannot be read: {error}");
-                    return PumpEnd::Closed;
-                }
+            let is_taken = (!ready[0]
+                || read(&mut self.stdout, &mut buffer, |bytes| take(Source::Stdout, bytes)))
+                && (!ready[1]
+                    || read(&mut self.stderr, &mut buffer, |bytes| take(Source::Stderr, bytes)));
+            if !is_taken {
+                return PumpEnd::Abandoned;
             }
         }
+        PumpEnd::Closed
+    }
+
+    /// Waits for the exit, also of a process that has closed its pipes long before; `None` when it
+    /// is told to stop.
+    pub(super) fn wait_exit(&self) -> Option<EndedBy> {
+        while self.exit.by().is_none() {
+            let abandoned = self.abandoned.as_ref().map(AsFd::as_fd);
+            let ready = wait_some([abandoned, Some(self.exit.seen_fd())], PollFlags::IN, None);
+            if ready[0] && self.exit.by().is_none() {
+                return None;
+            }
+        }
+        self.exit.by()
     }
 }
 
-/// Waits until one of `fds` can be read or has hung up; says which. None at the deadline.
-pub(super) fn wait_any(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> [bool; 3] {
-    wait_for(fds, PollFlags::IN, deadline)
+/// Reads once; a pipe at its end goes. Says what `take` says.
+fn read(pipe: &mut Option<impl Read>, buffer: &mut [u8], take: impl FnOnce(&[u8]) -> bool) -> bool {
+    match pipe.as_mut().map(|pipe| pipe.read(buffer)) {
+        Some(Ok(count)) if 0 < count => return take(&buffer[..count]),
+        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return true,
+        Some(Err(error)) => log::warn!("a sandbox's pipe cannot be read: {error}"),
+        Some(Ok(_)) | None => {}
+    }
+    *pipe = None;
+    true
 }
 
-/// As [`wait_any`], with the first of `fds` waited for to become ready for `first`.
-pub(super) fn wait_for(
-    fds: &[BorrowedFd<'_>],
+/// Waits until one of `fds` can be read or has hung up, the first of them until it is ready for
+/// `first`; says which. None at the deadline.
+pub(super) fn wait_some<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
     first: PollFlags,
     deadline: Option<Instant>,
-) -> [bool; 3] {
+) -> [bool; N] {
     let timeout = deadline.map(|at| {
         let left = at.saturating_duration_since(Instant::now());
         Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
     });
-    let mut polled: Vec<PollFd<'_>> = fds
-        .iter()
-        .enumerate()
-        .map(|(at, fd)| PollFd::from_borrowed_fd(*fd, if at == 0 { first } else { PollFlags::IN }))
-        .collect();
-    let mut ready = [false; 3];
+    let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(N);
+    for (at, fd) in fds.iter().enumerate() {
+        if let Some(fd) = fd {
+            let flags = if at == 0 { first } else { PollFlags::IN };
+            polled.push(PollFd::from_borrowed_fd(*fd, flags));
+        }
+    }
+    let mut ready = [false; N];
     if let Err(errno) = poll(&mut polled, timeout.as_ref()) {
         if errno != Errno::INTR {
             log::error!("poll: {errno}");
         }
         return ready;
     }
-    for (ready, polled) in ready.iter_mut().zip(&polled) {
-        *ready = !polled.revents().is_empty();
+    let mut polled = polled.iter();
+    for (ready, fd) in ready.iter_mut().zip(fds) {
+        *ready = fd.is_some() && polled.next().is_some_and(|it| !it.revents().is_empty());
     }
     ready
 }

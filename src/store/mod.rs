@@ -45,7 +45,7 @@ pub use import::{Contents, Import, OldMessage, OldTask, OldTaskRun};
 pub use messages::{Accepted, Batch, Message, NewMessage, Woken, calls};
 pub use nanoclaw::{OldDatabase, OldError, OldRow};
 pub use outbox::{NewOutbox, OutboxKind, OutboxRow, OutboxState, random_hex};
-pub use overview::Failed;
+pub use overview::{Failed, TaskOutline};
 pub use register::{NewGroup, RegisterError, Registered};
 pub use requests::{Begun, Queued, ToolMessage};
 pub use runs::{Failures, NewRun, Recorded, Run, RunKind, RunState, RunStep, Usage};

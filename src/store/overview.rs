@@ -1,7 +1,26 @@
-//! What `status` shows beside what others ask for too.
+//! What `status` and the snapshots show, beside what others ask for too.
 
 use super::{Result, Store, count};
-use crate::ids::{UnixMs, shown};
+use crate::ids::{GroupFolder, UnixMs, shown};
+
+/// A task as its row says it, whether or not it can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskOutline {
+    /// Its key.
+    pub id: String,
+    /// Whose it is.
+    pub folder: String,
+    /// What the agent is asked.
+    pub prompt: String,
+    /// `cron`, `interval` or `once`.
+    pub schedule_kind: String,
+    /// When, as it was given.
+    pub schedule_value: String,
+    /// A [`TaskState`](super::TaskState).
+    pub state: String,
+    /// Its next slot.
+    pub next_run: Option<UnixMs>,
+}
 
 /// Something that failed lately.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +38,26 @@ pub struct Failed {
 }
 
 impl Store {
+    /// The first `limit` of [`Store::tasks`], in the same order, at a fraction of the price.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`](super::Error::Sqlite).
+    pub fn task_outlines(
+        &self,
+        within: Option<&GroupFolder>,
+        limit: usize,
+    ) -> Result<Vec<TaskOutline>> {
+        let sql = super::tasks::listing(
+            "t.id, t.folder, t.prompt, t.schedule_kind, t.schedule_value, t.state, t.next_run_ms",
+            within.is_some(),
+        ) + " LIMIT ?2";
+        let rows = self.all(&sql, (within, count(limit)), "listing tasks", |row| {
+            // One that cannot be read is reported by the other.
+            Ok(outline(row).ok())
+        })?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
     /// The newest failures among the latest few hundred runs and messages, newest first.
     ///
     /// # Errors
@@ -36,4 +75,16 @@ impl Store {
             })
         })
     }
+}
+
+fn outline(row: &rusqlite::Row<'_>) -> rusqlite::Result<TaskOutline> {
+    Ok(TaskOutline {
+        id: row.get(0)?,
+        folder: row.get(1)?,
+        prompt: row.get(2)?,
+        schedule_kind: row.get(3)?,
+        schedule_value: row.get(4)?,
+        state: row.get(5)?,
+        next_run: row.get(6)?,
+    })
 }

@@ -294,10 +294,8 @@ impl Store {
     /// # Errors
     /// [`Error::Sqlite`].
     pub fn tasks(&self, within: Option<&GroupFolder>) -> Result<(Vec<Task>, Vec<CorruptRow>)> {
-        let sql = "SELECT t.*, g.container_config FROM tasks t LEFT JOIN groups g USING (folder)
-                   WHERE t.state <> 'cancelled' AND (:folder IS NULL OR t.folder = :folder)
-                   ORDER BY t.state = 'completed', t.state, t.next_run_ms, t.created_at_ms, t.id";
-        let rows = self.all(sql, named_params! { ":folder": within }, "listing tasks", |row| {
+        let sql = listing("t.*, g.container_config", within.is_some());
+        let rows = self.all(&sql, [within], "listing tasks", |row| {
             Ok(from_row(row).map_err(|error| corrupt(row, &error)))
         })?;
         let (mut tasks, mut problems) = (Vec::new(), Vec::new());
@@ -532,6 +530,17 @@ pub(super) fn zone(row: &Row<'_>) -> rusqlite::Result<Option<Tz>> {
     let group: Option<String> = row.get("container_config")?;
     let group: Option<ContainerConfig> = group.and_then(|json| serde_json::from_str(&json).ok());
     Ok(group.and_then(|config| config.zone()))
+}
+
+/// The query for `columns` of all tasks but the cancelled, of the group `?1` or of all.
+pub(super) fn listing(columns: &str, is_of_group: bool) -> String {
+    // A condition that allows for both would keep the index out.
+    let within = if is_of_group { "t.folder = ?1" } else { "?1 IS NULL" };
+    format!(
+        "SELECT {columns} FROM tasks t LEFT JOIN groups g USING (folder)
+         WHERE t.state <> 'cancelled' AND {within}
+         ORDER BY t.state = 'completed', t.state, t.next_run_ms, t.created_at_ms, t.id"
+    )
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {

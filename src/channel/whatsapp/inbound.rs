@@ -17,7 +17,7 @@ use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 use super::content::content;
 use super::identity::{self, Person};
 use crate::config::Settings;
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChatJid, UnixMs};
 use crate::limits::{WHATSAPP_FRESH_MAX, WHATSAPP_HISTORY_MAX};
@@ -189,7 +189,7 @@ impl Inbound {
             return Ok(());
         }
         let accepted = store.accept(messages, &self.assistant_name, now)?;
-        Doorbell::ring(&self.home);
+        Doorbell::tell(&self.home, &[News::Message]);
         for (message, accepted) in messages.iter().zip(accepted) {
             log::debug!("chat={} message={} {accepted:?}", message.chat, message.id);
         }

@@ -48,7 +48,7 @@ use self::link::Given;
 use self::outbound::{Outbound, Word};
 use crate::channel::{self, Ended};
 use crate::config::Settings;
-use crate::doorbell::{Doorbell, Waker};
+use crate::doorbell::{Doorbell, News, Waker};
 use crate::home::Home;
 use crate::limits::{LINK_RESTART_FIRST, LINK_RETRY_MAX, POLL_INTERVAL, WHATSAPP_WORDS_MAX};
 use crate::store::Store;
@@ -91,13 +91,13 @@ impl WhatsApp {
             words: to_words.clone(),
             is_stopping: Arc::clone(&is_stopping),
         };
-        let bell = whatsapp.hang_bell(home)?;
+        let bell = whatsapp.hang_bell(home, &[News::Message, News::Run])?;
         whatsapp.spawn("whatsapp", move || {
             supervise(&given.is_stopping, &bell, || {
                 link::run(&given, &bell).map_err(|error| crate::chain(&error))
             });
         })?;
-        let (bell, home) = (whatsapp.hang_bell(home)?, home.clone());
+        let (bell, home) = (whatsapp.hang_bell(home, &[News::Answer])?, home.clone());
         whatsapp.spawn("delivery-whatsapp", move || {
             line.delivery(bell.waker());
             supervise(&is_stopping, &bell, || {
@@ -107,8 +107,8 @@ impl WhatsApp {
         Ok(whatsapp)
     }
 
-    fn hang_bell(&mut self, home: &Home) -> io::Result<Doorbell> {
-        let bell = Doorbell::new(home)?;
+    fn hang_bell(&mut self, home: &Home, news: &[News]) -> io::Result<Doorbell> {
+        let bell = Doorbell::of(home, news)?;
         self.bells.push(bell.waker());
         Ok(bell)
     }

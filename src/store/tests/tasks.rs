@@ -482,12 +482,18 @@ fn h61_a_corrupt_task_is_paused_and_reported_and_stops_nobody() {
 }
 
 /// A week of a program that is stopped, killed and asleep at random, by a clock that is set now and
-/// then: no slot runs twice, every slot that somebody could have run does, none overlaps.
+/// then. At each look exactly the tasks are claimed that owe a run: one for all slots since their
+/// last claim, none for one that runs. So no slot runs twice, none is left out, none overlaps.
 #[test]
 fn h38_h39_h40_a_week_of_restarts_jumps_and_gaps() {
     for seed in 1..=12_u64 {
         week(seed);
     }
+}
+
+/// Seconds since 1970.
+fn second_of(at: UnixMs) -> i64 {
+    at.0.div_euclid(1_000)
 }
 
 fn week(seed: u64) {
@@ -499,12 +505,21 @@ fn week(seed: u64) {
         random % below
     };
     let mut db = Db::new();
-    let schedules =
-        [("cron", "*/7 * * * *"), ("cron", "30 2 * * *"), ("interval", "45m"), ("interval", "5h")];
-    let tasks = schedules.map(|(kind, value)| {
+    // Beside each, the same said once more: whether a second since 1970 is a slot. It is winter, an
+    // hour ahead of UTC.
+    let since = second_of(NOW);
+    let schedules: [(&str, &str, &dyn Fn(i64) -> bool); 4] = [
+        ("cron", "*/7 * * * *", &|second| second % 60 == 0 && second / 60 % 60 % 7 == 0),
+        ("cron", "30 2 * * *", &|second| second % (24 * 60 * 60) == 90 * 60),
+        ("interval", "45m", &|second| (second - since) % (45 * 60) == 0),
+        ("interval", "5h", &|second| (second - since) % (300 * 60) == 0),
+    ];
+    let tasks = schedules.map(|(kind, value, _)| {
         let new = new_task(kind, value);
         db.store.create_task(&new, ZONE, NOW).expect("it is one")
     });
+    let mut claimed_at = [NOW; 4];
+    let mut owed_count = 0;
     let end = NOW.plus(7 * 24 * HOUR);
     let mut now = NOW;
     let mut running: Vec<(Claim, UnixMs)> = Vec::new();
@@ -521,7 +536,23 @@ fn week(seed: u64) {
             let waiting = db.store.waiting_task_runs(TaskRunId(0), 100).expect("no fault");
             running = waiting.into_iter().map(|claim| (claim, now)).collect();
         }
-        running.extend(db.claim(now).into_iter().map(|claim| (claim, now)));
+        let mut owing = Vec::new();
+        for (n, task) in tasks.iter().enumerate() {
+            let last = db.store.task_history(&task.id, 1).expect("no fault").pop();
+            let is_running = last.is_some_and(|run| run.status == TaskRunStatus::Running);
+            let (from, to) = (second_of(claimed_at[n]) + 1, second_of(now));
+            if !is_running && (from..=to).any(schedules[n].2) {
+                owing.push(task.id.clone());
+                claimed_at[n] = now;
+            }
+        }
+        let claims = db.claim(now);
+        let mut claimed: Vec<TaskId> = claims.iter().map(|claim| claim.task.clone()).collect();
+        owing.sort();
+        claimed.sort();
+        assert_eq!(owing, claimed, "seed {seed}: at {now}");
+        owed_count += owing.len();
+        running.extend(claims.into_iter().map(|claim| (claim, now)));
         for (claim, since) in std::mem::take(&mut running) {
             // Some wait, some are killed when they have begun.
             match next(4) {
@@ -531,6 +562,7 @@ fn week(seed: u64) {
             }
         }
     }
+    assert!(500 < owed_count, "seed {seed}: {owed_count} runs");
     for task in tasks {
         let schedule =
             Schedule::stored(&task.schedule_kind, &task.schedule_value, ZONE).expect("a schedule");

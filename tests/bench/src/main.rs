@@ -69,7 +69,7 @@ impl Extent {
 /// A part of the table.
 type Part = (&'static str, fn(Extent) -> Outcome<()>);
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     ("turns", turns::measure),
     ("storing", storing::measure),
     ("idle", load::idle),
@@ -77,6 +77,7 @@ const PARTS: [Part; 10] = [
     ("crowd", load::crowd),
     ("tools", tools::measure),
     ("tasks", tasks::measure),
+    ("rush", tasks::rush),
     ("wall", |extent| {
         wall::proxy(extent)?;
         wall::mount_check(extent)?;
@@ -124,7 +125,13 @@ fn build() -> Outcome<()> {
         .args(packages.iter().flat_map(|package| ["--package", *package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
-    if built.success() { Ok(()) } else { Err("the programs could not be built".into()) }
+    if !built.success() {
+        return Err("the programs could not be built".into());
+    }
+    if !programs().join("bench-agent").is_file() {
+        return Err("there is no bench-agent here: run `make bench-agent`".into());
+    }
+    Ok(())
 }
 
 /// Where the programs are: beside this one.
