@@ -411,6 +411,8 @@ impl Store {
 
 /// Why a slot is not made up for.
 const MISSED: &str = "the program was not running when it was due";
+/// Why a slot is passed over.
+const OVERLAPS: &str = "the run before it had not ended";
 
 fn claim_due(
     conn: &Connection,
@@ -462,13 +464,12 @@ fn claim_one(
     conn.prepare_cached("UPDATE tasks SET next_run_ms = ? WHERE id = ?")?
         .execute((missed.next, &due.id))?;
     if missed.run_now {
-        let claimed = claim(conn, &due.id, AskedBy::Schedule, due.planned_for, now)?;
-        claims.claimed.extend(claimed.map(|id| Claim {
-            id,
-            task: due.id,
-            folder: due.folder,
-            chat: due.chat,
-        }));
+        match claim(conn, &due.id, AskedBy::Schedule, due.planned_for, now)? {
+            Some(id) => {
+                claims.claimed.push(Claim { id, task: due.id, folder: due.folder, chat: due.chat })
+            }
+            None => log_row(conn, &due, TaskRunStatus::Skipped, OVERLAPS, now)?,
+        }
     } else {
         log_row(conn, &due, TaskRunStatus::Skipped, MISSED, now)?;
         if missed.next.is_none() {
