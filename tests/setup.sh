@@ -292,6 +292,7 @@ probe_all() {
     --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp /usr/bin/env true
   # Reads a unit; needs no systemd that runs.
   probe systemd systemd-analyze --version
+  probe user_units unshare --mount sh tests/it/user-units.sh systemctl --user --version
   probe node node --print \
     "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && require.resolve('$inspector') && process.version"
   probe baileys node --input-type=module --eval \
@@ -302,7 +303,7 @@ probe_all() {
 
 report() {
   local get="run tests/setup.sh as root on Debian" why
-  for part in docker podman rootless bwrap systemd node baileys claude_cli; do
+  for part in docker podman rootless bwrap systemd user_units node baileys claude_cli; do
     if works $part; then
       say $part "ok: $(reason $part)"
       continue
@@ -331,6 +332,7 @@ report() {
         ;;
       bwrap) get="apt-get install bubblewrap" ;;
       systemd) get="apt-get install systemd" ;;
+      user_units) get="apt-get install systemd, and run the tests as root" ;;
       node) get="apt-get install nodejs npm, then tests/setup.sh" ;;
       baileys | claude_cli) get="install Node and npm, then tests/setup.sh" ;;
     esac
@@ -345,6 +347,7 @@ write_env() {
     if works podman; then echo "export CLAW_TEST_PODMAN=1"; fi
     if works rootless; then echo "export CLAW_TEST_ROOTLESS_USER=$test_user"; fi
     if works bwrap; then echo "export CLAW_TEST_BWRAP=1"; fi
+    if works user_units; then echo "export CLAW_TEST_USER_UNITS=1"; fi
     if works node; then
       echo "export CLAW_TEST_NODE=1"
       echo "export CLAW_TEST_MCP_SDK='$tools/mcp'"

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Home, program, run};
+use crate::support::{Home, Kind, part, program, run};
 
 fn home() -> Home {
     let mut home = Home::new();
@@ -78,4 +78,53 @@ fn systemd_takes_the_unit() {
     verify.env("XDG_RUNTIME_DIR", home.path("user"));
     let done = run(verify, b"");
     assert_eq!((Some(0), ""), (done.code, done.stderr.as_str()), "{done:?}");
+}
+
+#[test]
+fn h76_bwrap_user_units_run_the_program_and_start_it_again() {
+    part("CLAW_TEST_USER_UNITS");
+    let mut home = Home::with(Kind::Bwrap);
+    let runner = program("claw-agent-runner");
+    home.write_env(&format!("CONTAINER_RUNTIME=bwrap\nRUNNER={}\n", runner.display()));
+    home.set("CLAW", &program("rust-claw").display().to_string());
+    home.set("CLAW_HOME", &home.path("home").display().to_string());
+    home.set("RUN", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/user-units.sh"));
+    let script = r#"
+        set -eu
+        claw() { "$CLAW" --home "$CLAW_HOME" "$@"; }
+        await() { for n in $(seq 300); do if eval "$1"; then return; fi; sleep 0.1; done; exit 9; }
+        show() { systemctl --user show --value --property "$1" "$unit"; }
+        claw install-service >&2
+        unit=$(basename "$HOME"/.config/systemd/user/rust-claw-*.service)
+        await 'claw ask --timeout 20 hello >answer 2>&1'
+        pid=$(show MainPID)
+        echo "served by the unit: $(claw status --json | grep -c "\"pid\": *$pid\\b")"
+        kill -9 "$pid"
+        await '[ "$(show NRestarts)" = 1 ] && [ "$(show MainPID)" != 0 ]'
+        await 'claw ask --timeout 20 again >>answer 2>&1'
+        echo "another: $([ "$(show MainPID)" != "$pid" ] && echo yes)"
+        echo LOG_LEVEL=loud >>"$CLAW_HOME/.env"
+        systemctl --user restart "$unit" || true
+        await '[ "$(show ActiveState)" = failed ]'
+        echo "settings: $(show ExecMainStatus), restarts $(show NRestarts)"
+        sed -i /loud/d "$CLAW_HOME/.env"
+        systemctl --user restart "$unit"
+        await 'claw status >/dev/null'
+        claw uninstall-service >&2
+        echo "left: $(show LoadState) $(show ActiveState) $(ls "$HOME/.config/systemd/user")"
+        cat answer
+    "#;
+    home.set("SCRIPT", script);
+    let done = home.shell(r#"unshare --mount sh "$RUN" sh -c "$SCRIPT""#, "");
+    let told = done.stdout.as_str();
+    for line in [
+        "served by the unit: 1\n",
+        "another: yes\n",
+        "settings: 78, restarts 0\n",
+        "left: not-found inactive default.target.wants\n",
+        "hello",
+        "again",
+    ] {
+        assert!(told.contains(line), "{line}: {done:?}");
+    }
 }
