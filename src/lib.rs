@@ -27,7 +27,7 @@
 //! | dispatcher | the pure [`queue`] | events from all others |
 //! | worker-1 … N | one run at a time, its child | dispatcher |
 //! | run-… | one pipe, or the exit, of a child | the kernel |
-//! | ipc | a database connection | inotify, 5 s |
+//! | ipc | a database connection | inotify, 10 s |
 //! | engine | which sandbox engine answers, leftovers, what is too old | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |
 //! | whatsapp, delivery-whatsapp, whatsapp-… | see `channel/whatsapp/mod.rs` | doorbell, the network |

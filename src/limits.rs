@@ -206,7 +206,7 @@ pub const CATCH_UP_MAX: Duration = Duration::from_hours(24);
 /// A look at the groups' folders where the system cannot tell of anything.
 pub const IPC_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Where it can: a glance at the folders' times, should it ever not tell.
-pub const IPC_GLANCE_INTERVAL: Duration = Duration::from_secs(5);
+pub const IPC_GLANCE_INTERVAL: Duration = Duration::from_secs(10);
 /// Also there: a look. Each is told to us too, and costs as much again.
 pub const IPC_LOOK_INTERVAL: Duration = Duration::from_mins(1);
 /// Size of one request. A message of [`MESSAGE_BYTES_MAX`] fits, however it is escaped.

@@ -56,6 +56,8 @@ pub struct Ipc {
     changed_at: Option<(i64, i128)>,
     /// At the last tick: what the database looked like.
     seen: i64,
+    /// All that was there then can be searched.
+    is_indexed: bool,
     swept_at: Option<Instant>,
 }
 
@@ -115,6 +117,7 @@ impl Ipc {
             looked_at: Instant::now(),
             changed_at: None,
             seen: 0,
+            is_indexed: false,
             swept_at: None,
         })
     }
@@ -248,8 +251,13 @@ impl Ipc {
     fn index(&mut self) {
         let result = self.store.data_version().and_then(|version| {
             let is_quiet = version == std::mem::replace(&mut self.seen, version);
+            if is_quiet && self.is_indexed {
+                return Ok(());
+            }
+            self.is_indexed = false;
             for _ in 0..if is_quiet { SEARCH_STEPS_MAX } else { 1 } {
                 if self.store.index_messages(SEARCH_STEP_MAX)? < SEARCH_STEP_MAX {
+                    self.is_indexed = true;
                     break;
                 }
             }

@@ -38,6 +38,8 @@ pub(crate) fn measure(extent: Extent) -> Outcome<()> {
 
 /// Memory, threads and processor of a program that is online and has nothing to do.
 fn at_rest(served: &Served, extent: Extent) -> Outcome<()> {
+    // After a connection begins, names are asked for and keys are made.
+    std::thread::sleep(extent.time(Duration::from_secs(20)));
     let watched = extent.time(Duration::from_mins(2));
     let before = served.cpu()?;
     std::thread::sleep(watched);
