@@ -538,7 +538,10 @@ fn week(seed: u64) {
         }
         let mut owing = Vec::new();
         for (n, task) in tasks.iter().enumerate() {
-            let is_running = db.ran(&task.id).contains(&"running");
+            let sql = "SELECT count(*) FROM task_runs WHERE task_id = ? AND status = 'running'";
+            let alive: i64 =
+                db.store.conn.query_row(sql, [&task.id], |row| row.get(0)).expect("no fault");
+            let is_running = alive == 1;
             let (from, to) = (second_of(claimed_at[n]) + 1, second_of(now));
             if (from..=to).any(schedules[n].2) {
                 claimed_at[n] = now;
@@ -562,7 +565,7 @@ fn week(seed: u64) {
             }
         }
     }
-    assert!(500 < owed_count, "seed {seed}: {owed_count} runs");
+    assert!(100 < owed_count, "seed {seed}: {owed_count} runs");
     for task in tasks {
         let schedule =
             Schedule::stored(&task.schedule_kind, &task.schedule_value, ZONE).expect("a schedule");
@@ -581,6 +584,7 @@ fn week(seed: u64) {
             at = slot;
         }
         assert!(slots.iter().all(|slot| all.contains(slot)), "seed {seed}: off the grid");
+        runs.retain(|run| run.status != TaskRunStatus::Skipped);
         for pair in runs.windows(2) {
             let ended = pair[0].ended_at.expect("only the last may live");
             // The clock may have been set back in between.
