@@ -219,12 +219,11 @@ impl Daemon {
             dispatcher.run(&heard);
             Ok(())
         })?;
-        let (bell, tasks) =
-            (daemon.hang_bell(home, News::TaskRun)?, Store::open(&home.database())?);
+        let (bell, db) = (daemon.hang_bell(home, News::TaskRun)?, Store::open(&home.database())?);
         let scheduler = match duty {
-            Duty::All => Scheduler::new(tasks, bell, words.clone(), zone),
+            Duty::All => Scheduler::new(db, bell, words.clone(), zone),
             Duty::Messages | Duty::ClaimedTasks | Duty::Pairing => {
-                Scheduler::for_claims(tasks, bell, words.clone(), zone)?
+                Scheduler::for_claims(db, bell, words.clone(), zone)?
             }
         };
         let stopping = Arc::clone(&is_stopping);

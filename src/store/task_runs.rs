@@ -466,7 +466,7 @@ fn claim_one(
     if missed.run_now {
         match claim(conn, &due.id, AskedBy::Schedule, due.planned_for, now)? {
             Some(id) => {
-                claims.claimed.push(Claim { id, task: due.id, folder: due.folder, chat: due.chat })
+                claims.claimed.push(Claim { id, task: due.id, folder: due.folder, chat: due.chat });
             }
             None => log_row(conn, &due, TaskRunStatus::Skipped, OVERLAPS, now)?,
         }

@@ -491,6 +491,9 @@ fn h38_h39_h40_a_week_of_restarts_jumps_and_gaps() {
     }
 }
 
+/// Kind and value of a schedule, and whether a second since 1970 is one of its slots.
+type SlotsOf<'a> = (&'static str, &'static str, &'a dyn Fn(i64) -> bool);
+
 /// Seconds since 1970.
 fn second_of(at: UnixMs) -> i64 {
     at.0.div_euclid(1_000)
@@ -508,7 +511,7 @@ fn week(seed: u64) {
     // Beside each, the same said once more: whether a second since 1970 is a slot. It is winter, an
     // hour ahead of UTC.
     let since = second_of(NOW);
-    let schedules: [(&str, &str, &dyn Fn(i64) -> bool); 4] = [
+    let schedules: [SlotsOf<'_>; 4] = [
         ("cron", "*/7 * * * *", &|second| second % 60 == 0 && second / 60 % 60 % 7 == 0),
         ("cron", "30 2 * * *", &|second| second % (24 * 60 * 60) == 90 * 60),
         ("interval", "45m", &|second| (second - since) % (45 * 60) == 0),
