@@ -69,7 +69,7 @@ install_packages() {
   for pair in \
     podman:podman runc:runc newuidmap:uidmap slirp4netns:slirp4netns catatonit:catatonit \
     bwrap:bubblewrap debootstrap:debootstrap iptables:iptables pgrep:procps \
-    sqlite3:sqlite3 crontab:cron node:nodejs; do
+    sqlite3:sqlite3 crontab:cron node:nodejs systemd-analyze:systemd zsh:zsh fish:fish; do
     command -v "${pair%%:*}" >/dev/null || packages="$packages ${pair##*:}"
   done
   # Any Docker will do, also one of another maker or on another host.
@@ -293,6 +293,9 @@ probe_all() {
   # Reads a unit; needs no systemd that runs.
   probe systemd systemd-analyze --version
   probe user_units unshare --mount sh tests/it/user-units.sh systemctl --user --version
+  # Its completions are tried in a terminal.
+  probe zsh zsh -fc 'zmodload zsh/zpty && echo $ZSH_VERSION'
+  probe fish fish --version
   probe node node --print \
     "require.resolve('@modelcontextprotocol/sdk/client/index.js', { paths: ['$tools/mcp'] }) && require.resolve('$inspector') && process.version"
   probe baileys node --input-type=module --eval \
@@ -303,7 +306,7 @@ probe_all() {
 
 report() {
   local get="run tests/setup.sh as root on Debian" why
-  for part in docker podman rootless bwrap systemd user_units node baileys claude_cli; do
+  for part in docker podman rootless bwrap systemd user_units zsh fish node baileys claude_cli; do
     if works $part; then
       say $part "ok: $(reason $part)"
       continue
@@ -333,6 +336,7 @@ report() {
       bwrap) get="apt-get install bubblewrap" ;;
       systemd) get="apt-get install systemd" ;;
       user_units) get="apt-get install systemd, and run the tests as root" ;;
+      zsh | fish) get="apt-get install zsh fish" ;;
       node) get="apt-get install nodejs npm, then tests/setup.sh" ;;
       baileys | claude_cli) get="install Node and npm, then tests/setup.sh" ;;
     esac

@@ -87,8 +87,9 @@ fn zsh(program: &CommandInfoWithArgs) -> String {
     let own = own.join(" ");
     format!(
         "#compdef rust-claw\n_rust_claw() {{\n  local state line\n  \
-         _arguments -C {own} '1: :->command' '*:: :->rest'\n  case $state in\n  command)\n    \
+         _arguments -C {own} '1: :->command' '*::: :->rest'\n  case $state in\n  command)\n    \
          local -a commands=(\n{commands}    )\n    _describe command commands ;;\n  rest)\n    \
+         words=($line[1] \"${{words[@]}}\"); (( CURRENT += 1 ))\n    \
          case $line[1] in\n{cases}    esac ;;\n  esac\n}}\n_rust_claw \"$@\"\n"
     )
 }

@@ -30,7 +30,7 @@ pub enum SandboxEvent {
     },
     /// A frame was given up; the run goes on.
     BadFrame(BadFrame),
-    /// There was output, of whatever kind: the hard limit starts anew. At most one per
+    /// There was output on stdout, of whatever kind: the hard limit starts anew. At most one per
     /// [`limits::ACTIVITY_INTERVAL`].
     Activity,
     /// It ended.
@@ -308,10 +308,10 @@ fn read_output(mut pump: Pump, mut frames: Frames, mut sink: Sink) {
             Source::Stdout => {
                 stdout_bytes += bytes.len() as u64;
                 frames.push(bytes, &mut |found| sink.found(found));
+                sink.active();
             }
             Source::Stderr => errors.push(bytes),
         }
-        sink.active();
         !sink.is_gone
     });
     frames.finish(&mut |found| sink.found(found));

@@ -1,5 +1,6 @@
 //! `why`, `logs`, `completions`.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -128,8 +129,40 @@ fn completions_are_what_bash_can_read() {
     let mut bash = std::process::Command::new("bash");
     bash.arg("-c").arg(script);
     assert_eq!("--watch\ncompletions\n", run(bash, b"").ok());
-    for shell in ["zsh", "fish"] {
-        assert!(home.run(&["completions", shell]).ok().contains("unregister-group"));
-    }
     home.run(&["completions", "tcsh"]).refused(1, &["allowed: bash, zsh, fish"]);
+}
+
+#[test]
+fn fish_completes_commands_and_their_options() {
+    let mut home = Home::new();
+    fs::write(home.path("rust-claw.fish"), home.run(&["completions", "fish"]).ok())
+        .expect("a file");
+    let script = r#"source rust-claw.fish; complete -C "rust-claw unreg"
+                    complete -C "rust-claw schedule-task --cro""#;
+    home.set("SCRIPT", script);
+    let told = home.shell(r#"fish --no-config --command "$SCRIPT""#, "").ok();
+    let words: Vec<&str> = told.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(vec!["unregister-group", "--cron"], words, "{told}");
+}
+
+/// In a terminal of its own, by the tabulator key.
+#[test]
+fn zsh_completes_commands_and_their_options() {
+    let mut home = Home::new();
+    fs::create_dir(home.path("functions")).expect("a folder");
+    fs::write(home.path("functions/_rust-claw"), home.run(&["completions", "zsh"]).ok())
+        .expect("a file");
+    let script = r#"
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'fpath=($PWD/functions $fpath); autoload -Uz compinit; compinit -u -D; echo IS-READY'
+        zpty -r shell seen $'*\nIS-READY*'
+        zpty -n -w shell $'rust-claw unreg\t --f\t'
+        zpty -r shell seen '*unregister-group*--folder*'
+        print -r -- "$seen"
+        zpty -d shell
+    "#;
+    home.set("SCRIPT", script);
+    let told = home.shell(r#"timeout 60 zsh -f -c "$SCRIPT""#, "").ok();
+    assert!(told.contains("unregister-group") && told.contains("--folder"), "{told:?}");
 }
