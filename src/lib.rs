@@ -26,7 +26,7 @@
 //! | scheduler | a database connection | doorbell, the next slot of a task |
 //! | dispatcher | the pure [`queue`] | events from all others |
 //! | worker-1 … N | one run at a time, its child | dispatcher |
-//! | run-… | one pipe, or the exit, of a child | the kernel |
+//! | run-… | the output, the input or the exit of a child | the kernel |
 //! | ipc | a database connection | inotify, 10 s |
 //! | engine | which sandbox engine answers, leftovers, what is too old | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |

@@ -310,28 +310,29 @@ fn h76_a_service_with_another_path_or_program_is_written_anew() {
     check(&home, "linger", "ends when you log out");
 }
 
+/// What doctor says of a link that stands so, and its exit code.
+fn whatsapp_that_stands(state: &Value) -> (Option<i32>, Value) {
+    let home = home();
+    home.edit(&format!("INSERT OR REPLACE INTO state VALUES ('whatsapp', '{state}')"));
+    let (code, checks) = examined(&home);
+    let found = checks.into_iter().find(|check| check["about"] == "whatsapp");
+    (code, found.expect("it is looked at"))
+}
+
 #[test]
 fn whatsapp_that_is_linked_is_so_while_nobody_serves() {
-    let home = home();
-    home.edit(
-        "INSERT OR REPLACE INTO state VALUES ('whatsapp',
-         '{\"state\":\"off\",\"since_ms\":1,\"number\":\"4915550000001\"}')",
-    );
-    let (_, checks) = examined(&home);
-    let found = checks.iter().find(|check| check["about"] == "whatsapp").expect("it is looked at");
+    let state = json!({ "state": "off", "since_ms": 1, "number": "4915550000001" });
+    let (_, found) = whatsapp_that_stands(&state);
     let is_linked = found["says"].as_str().is_some_and(|says| says.contains("4915550000001"));
     assert!(is_linked || !cfg!(feature = "whatsapp"), "{found}");
 }
 
 #[test]
 fn whatsapp_that_needs_a_person_is_a_fault_with_a_command() {
-    let home = home();
-    home.edit(
-        "INSERT OR REPLACE INTO state VALUES ('whatsapp',
-         '{\"state\":\"needs-pairing\",\"since_ms\":1,\"reason\":\"logged out on the phone\"}')",
-    );
-    let (code, checks) = examined(&home);
-    let found = checks.iter().find(|check| check["about"] == "whatsapp").expect("it is looked at");
+    let state = json!({
+        "state": "needs-pairing", "since_ms": 1, "reason": "logged out on the phone",
+    });
+    let (code, found) = whatsapp_that_stands(&state);
     if cfg!(feature = "whatsapp") {
         assert_eq!((Some(1), &json!("bad")), (code, &found["mark"]), "{found}");
         assert!(found["says"].as_str().expect("a text").contains("logged out on the phone"));
