@@ -58,6 +58,13 @@ pub struct Listing {
     pub truncated: bool,
 }
 
+/// How a directory is opened: not to be read, only as a place to begin from. Who watches it is not
+/// told of that.
+#[cfg(target_os = "linux")]
+const PLACE: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const PLACE: OFlags = OFlags::RDONLY;
+
 /// An open directory of a tree that a sandbox can write.
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
@@ -69,7 +76,7 @@ impl Dir {
     /// # Errors
     /// [`Rejected::NotFound`], [`Rejected::NotADirectory`], [`Rejected::Io`].
     pub fn open(trusted: &Path) -> Result<Dir> {
-        fs::open(trusted, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        fs::open(trusted, PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map(Dir)
             .map_err(failed("open", &trusted.to_string_lossy()))
     }
@@ -126,7 +133,9 @@ impl Dir {
         }
         let dir = self.sub(name)?;
         // The umask has taken from the mode.
-        fs::fchmod(&dir.0, Mode::from_raw_mode(mode)).map_err(failed("create", name))?;
+        dir.reading()
+            .and_then(|fd| fs::fchmod(fd, Mode::from_raw_mode(mode)))
+            .map_err(failed("create", name))?;
         Ok(Some(dir))
     }
 
@@ -321,8 +330,14 @@ impl Dir {
     }
 
     fn open_dir(&self, name: impl rustix::path::Arg) -> std::result::Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat(&self.0, name, flags, Mode::empty())
+    }
+
+    /// The directory itself, open for reading.
+    fn reading(&self) -> std::result::Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        fs::openat(&self.0, ".", flags, Mode::empty())
     }
 
     fn file_type(&self, name: &str) -> Result<FileType> {
@@ -374,7 +389,7 @@ impl Dir {
         entries_max: usize,
     ) -> std::result::Result<(Vec<(CString, FileType)>, bool), Errno> {
         let mut found = Vec::new();
-        let mut dir = fs::Dir::read_from(&self.0)?;
+        let mut dir = fs::Dir::new(self.reading()?)?;
         while let Some(entry) = dir.read() {
             let entry = entry?;
             let name = entry.file_name();

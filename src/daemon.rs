@@ -20,10 +20,7 @@ use crate::home::{Home, HomeError, Lock};
 use crate::ids::{GroupFolder, UnixMs};
 use crate::import;
 use crate::ipc::Ipc;
-use crate::limits::{
-    DISPATCH_EVENTS_MAX, ENGINE_RETRY_FIRST, ENGINE_RETRY_MAX, KILL_GRACE, RETRIES_MAX,
-    RETRY_FIRST, STOP_GRACE,
-};
+use crate::limits::{DISPATCH_EVENTS_MAX, KILL_GRACE, STOP_GRACE};
 use crate::moving;
 use crate::queue::{self, Event};
 use crate::sandbox::keeper;
@@ -171,21 +168,14 @@ impl Daemon {
         let proxy = upstream(&shared.settings)?
             .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), upstream))
             .transpose()?;
-        let concurrent_max = shared.settings.concurrent_runs_max;
-        let limits = queue::Limits {
-            concurrent_max,
-            idle_timeout: shared.settings.idle_timeout,
-            retry_first: RETRY_FIRST,
-            retries_max: RETRIES_MAX,
-            stop_grace: STOP_GRACE,
-            engine_retry_first: ENGINE_RETRY_FIRST,
-            engine_retry_max: ENGINE_RETRY_MAX,
-        };
+        let settings = &shared.settings;
+        let limits = queue::Limits::new(settings.concurrent_runs_max, settings.idle_timeout);
+        let runs_max = limits.concurrent_max + limits.runs_ahead;
         let shared = Arc::new(Shared { proxy: proxy.as_ref().map(Proxy::handle), ..shared });
 
         let (words, heard) = bounded::<Word>(DISPATCH_EVENTS_MAX);
-        let (jobs_in, jobs) = bounded::<Job>(concurrent_max);
-        let (died, deaths) = bounded(concurrent_max + 8);
+        let (jobs_in, jobs) = bounded::<Job>(runs_max);
+        let (died, deaths) = bounded(runs_max + 8);
         let is_stopping = Arc::new(AtomicBool::new(false));
         let mut daemon = Daemon {
             words: Some(words.clone()),
@@ -200,7 +190,7 @@ impl Daemon {
             _proxy: proxy,
             _lock: lock,
         };
-        for number in 1..=concurrent_max {
+        for number in 1..=runs_max {
             let (shared, jobs, words) = (Arc::clone(&shared), jobs.clone(), words.clone());
             daemon.spawn(format!("worker-{number}"), &died, move || {
                 agent::work(&shared, &jobs, &words);
@@ -214,6 +204,7 @@ impl Daemon {
             Store::open(&home.database())?,
             home.clone(),
             ask_engine,
+            Arc::clone(&shared.places.lacking),
         );
         daemon.spawn("dispatcher".to_owned(), &died, move || {
             dispatcher.run(&heard);

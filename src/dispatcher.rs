@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select_biased};
@@ -43,17 +45,20 @@ pub struct Dispatcher {
     store: Store,
     home: Home,
     ask_engine: Sender<()>,
+    lacking: Arc<AtomicUsize>,
     started_at: Instant,
 }
 
 impl Dispatcher {
-    /// A dispatcher with an empty queue. `jobs` must have room for as many as `limits` lets run.
+    /// A dispatcher with an empty queue. `jobs` must have room for as many as `limits` lets run;
+    /// `lacking` always says [`Queue::slots_lacking`].
     pub fn new(
         limits: Limits,
         jobs: Sender<Job>,
         store: Store,
         home: Home,
         ask_engine: Sender<()>,
+        lacking: Arc<AtomicUsize>,
     ) -> Dispatcher {
         Dispatcher {
             queue: Queue::new(limits),
@@ -63,6 +68,7 @@ impl Dispatcher {
             store,
             home,
             ask_engine,
+            lacking,
             started_at: Instant::now(),
         }
     }
@@ -93,6 +99,7 @@ impl Dispatcher {
                     return;
                 }
             }
+            self.lacking.store(self.queue.slots_lacking(), Ordering::Relaxed);
         }
     }
 

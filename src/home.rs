@@ -15,6 +15,7 @@ pub use lock::{Lock, LockError, Purpose};
 
 use crate::boundary::{Dir, Rejected};
 use crate::ids::GroupFolder;
+use crate::sandbox::mounts::{self, GroupPaths};
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -135,8 +136,8 @@ impl Home {
         self.write_global_memory().map_err(self.rejected("groups/global"))
     }
 
-    /// Makes the folders of a group, and its memory from the template. What is there stays as it
-    /// is.
+    /// Makes the folders of a group with the places for what is mounted over them, and its memory
+    /// from the template. What is there stays as it is.
     ///
     /// # Errors
     /// [`HomeError::Rejected`]: something else is in their place.
@@ -151,7 +152,9 @@ impl Home {
         // The group's name last: it may hold anything.
         let memory =
             template.replace("{{ASSISTANT_NAME}}", assistant_name).replace("{{GROUP_NAME}}", name);
-        self.write_group_folders(folder, &memory).map_err(self.rejected(folder.as_str()))
+        self.write_group_folders(folder, &memory)
+            .and_then(|()| mounts::prepare(&self.group_paths(folder)))
+            .map_err(self.rejected(folder.as_str()))
     }
 
     /// Writes the files of the host's that lie in sandboxes, read-only.
@@ -171,6 +174,20 @@ impl Home {
         }
         let settings = self.claude_settings();
         fs::write(&settings, "{}\n").map_err(failed(settings.clone()))
+    }
+
+    /// Where a group's folders are.
+    pub fn group_paths(&self, folder: &GroupFolder) -> GroupPaths {
+        GroupPaths {
+            group: self.group(folder),
+            logs: self.group_logs(folder),
+            global: self.global(),
+            ipc: self.ipc(folder),
+            claude_config: self.claude_config(folder),
+            skills: Some(self.skills()),
+            settings: Some(self.claude_settings()),
+            groups_root: self.groups(),
+        }
     }
 
     /// The home folder itself.

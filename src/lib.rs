@@ -25,8 +25,8 @@
 //! | poller | a database connection | doorbell, 2 s |
 //! | scheduler | a database connection | doorbell, the next slot of a task |
 //! | dispatcher | the pure [`queue`] | events from all others |
-//! | worker-1 … N | one run at a time, its child | dispatcher |
-//! | run-… | the output, the input or the exit of a child | the kernel |
+//! | worker-1 … N+1 | one run at a time, its child; N of them a sandbox | dispatcher, a free place |
+//! | run-… | the output or the input of a child | the kernel |
 //! | ipc | a database connection | inotify, 10 s |
 //! | engine | which sandbox engine answers, leftovers, what is too old | time |
 //! | proxy, proxy-conn-… | the secrets | a socket |

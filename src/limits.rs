@@ -17,6 +17,9 @@ pub const MESSAGE_BYTES_MAX: usize = 65_536;
 /// Longest JSON line that `inject` reads.
 pub const INJECT_LINE_BYTES_MAX: u64 = 256 * 1024;
 
+/// Runs that get ready while all sandboxes are taken, or record how they ended when theirs is gone:
+/// one such is enough, as each is there for a few milliseconds where the next one waits.
+pub const RUNS_AHEAD: usize = 1;
 /// First pause after a failed run; doubles with each further failure.
 pub const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// Retries after the first attempt; then a dead letter and one notice.

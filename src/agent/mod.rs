@@ -4,13 +4,15 @@
 //! sandbox ends is pending again, by that alone.
 
 pub mod notice;
+mod places;
 mod prepare;
 mod progress;
 mod run;
 mod task;
 mod verdict;
 
-pub use prepare::{group_paths, judge_mounts};
+pub use places::Places;
+pub use prepare::judge_mounts;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +66,8 @@ pub struct Shared {
     pub runner: PathBuf,
     /// The Claude Code CLI on the host, if there is one.
     pub claude: Option<PathBuf>,
+    /// For the sandboxes that may live.
+    pub places: Places,
     /// One connection for all workers: only one can write at a time anyway, and what one has read
     /// or prepared need not be read and prepared fifty times.
     pub(crate) store: Mutex<Store>,
@@ -78,8 +82,9 @@ impl Shared {
         home.write_shared_files()?;
         let runner = runner(&settings);
         let claude = settings.claude_cli.clone().or_else(|| find_program("claude"));
+        let places = Places::new(settings.concurrent_runs_max);
         let store = Mutex::new(store);
-        Ok(Shared { home: home.clone(), settings, proxy: None, runner, claude, store })
+        Ok(Shared { home: home.clone(), settings, proxy: None, runner, claude, places, store })
     }
 
     /// The workers' connection, for one statement or one transaction: nobody may hold it while it

@@ -13,14 +13,13 @@ use super::{Job, Shared};
 use crate::boundary::{Dir, Rejected};
 use crate::config::{AgentEngine, CredentialsChoice};
 use crate::credentials::{self, RunUsage, Token};
-use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
-use crate::ids::{ChatJid, GroupFolder, RunId, Seq, UnixMs};
+use crate::ids::{ChatJid, RunId, Seq, UnixMs};
 use crate::ipc::Snapshot;
 use crate::queue::Work;
 use crate::routing::prompt::{PromptMessage, prompt};
 use crate::sandbox::allowlist::Allowlist;
-use crate::sandbox::mounts::{self, Allowed, GroupPaths, Policy, Refused};
+use crate::sandbox::mounts::{self, Allowed, Policy, Refused};
 use crate::sandbox::{Limits, Mount, Network, RunLog, SandboxSpec};
 use crate::store::{self, AdditionalMount, Batch, Group, NewRun, RunKind, Store};
 
@@ -41,6 +40,7 @@ pub(super) struct Asked {
 
 /// Everything for the start of a sandbox.
 pub(super) struct Prepared {
+    pub(super) asked: Asked,
     pub(super) id: RunId,
     pub(super) spec: SandboxSpec,
     pub(super) stdin: Vec<u8>,
@@ -49,8 +49,35 @@ pub(super) struct Prepared {
     pub(super) token: Option<Token>,
 }
 
+/// What can be had before the sandbox has its place.
+pub(super) struct Ready {
+    pub(super) asked: Asked,
+    input: Dir,
+    mounts: Vec<Mount>,
+}
+
+/// Looks up what the job is to answer, and makes the group's folders and the files in them. `None`
+/// when there is nothing to answer any more.
+pub(super) fn ready(shared: &Shared, job: &Job) -> Result<Option<Ready>, Error> {
+    let Shared { home, settings, .. } = shared;
+    let Some(asked) = asked(shared, &shared.store(), job)? else { return Ok(None) };
+    let group = &asked.group;
+    let folder = &group.folder;
+    home.create_group_folders(folder, &group.name, &settings.assistant_name, group.is_main)?;
+    let paths = home.group_paths(folder);
+    let input = open(&paths.ipc, "input")?;
+    clear_input(&input);
+    let snapshot = Snapshot::new(&shared.store(), group)?;
+    if let Err(error) = snapshot.write(home, folder) {
+        // The tools tell the same, and are never stale.
+        log::warn!("group={folder} no snapshot: {}", crate::chain(&error));
+    }
+    let mounts = mounts::mounts(&paths, group.is_main, extra_mounts(shared, group));
+    Ok(Some(Ready { asked, input, mounts }))
+}
+
 /// Looks up what the job is to answer; `None` when there is nothing any more.
-pub(super) fn asked(shared: &Shared, store: &Store, job: &Job) -> Result<Option<Asked>, Error> {
+fn asked(shared: &Shared, store: &Store, job: &Job) -> Result<Option<Asked>, Error> {
     let Some(group) = store.group(&job.group)? else {
         let Work::Task(_) = &job.work else { return Ok(None) };
         return Err(Error::NoGroup { folder: job.group.clone() });
@@ -103,23 +130,13 @@ fn words(batch: &Batch, zone: Tz) -> String {
     prompt(&messages, batch.left_out, UnixMs::now(), zone).text
 }
 
-/// Makes the folders, commits the row of the run, and puts together what the sandbox is started
-/// with. `None`: its task was taken back in the last moment.
-pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>, Error> {
+/// Commits the row of the run, and puts together what the sandbox is started with. `None`: its task
+/// was taken back in the last moment.
+pub(super) fn prepare(shared: &Shared, ready: Ready) -> Result<Option<Prepared>, Error> {
     let Shared { home, settings, proxy, .. } = shared;
+    let Ready { asked, input, mut mounts } = ready;
     let group = &asked.group;
     let folder = &group.folder;
-    home.create_group_folders(folder, &group.name, &settings.assistant_name, group.is_main)?;
-    let paths = group_paths(home, folder);
-    mounts::prepare(&paths).map_err(rejected(&paths.group))?;
-    let input = open(&paths.ipc, "input")?;
-    clear_input(&input);
-    let snapshot = Snapshot::new(&shared.store(), group)?;
-    if let Err(error) = snapshot.write(home, folder) {
-        // The tools tell the same, and are never stale.
-        log::warn!("group={folder} no snapshot: {}", crate::chain(&error));
-    }
-
     let new = NewRun {
         folder: folder.clone(),
         kind: asked.kind(),
@@ -133,15 +150,13 @@ pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>
     };
     let Some(id) = started else { return Ok(None) };
     crate::crash_point("run_started");
-    // Who shows that somebody types.
-    Doorbell::tell(home, &[News::Run]);
     let log_name = RunLog::file_name(UnixMs::now());
-    let log = Dir::open(&paths.logs)
-        .and_then(|logs| logs.append_log(&log_name, 0o600))
-        .map_err(rejected(&paths.logs))?;
+    let logs = home.group_logs(folder);
+    let log = Dir::open(&logs)
+        .and_then(|dir| dir.append_log(&log_name, 0o600))
+        .map_err(rejected(&logs))?;
 
     let token = proxy.as_ref().map(|proxy| proxy.issue(&id.to_string()));
-    let mut mounts = mounts::mounts(&paths, group.is_main, extra_mounts(shared, group));
     if token.is_some() {
         let inside = PathBuf::from(inside::PROXY_DIR);
         mounts.push(Mount { host: home.proxy(), inside, writable: false });
@@ -151,7 +166,7 @@ pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>
         home_label: home.label(),
         folder: folder.clone(),
         mounts,
-        env: environment(shared, asked),
+        env: environment(shared, &asked),
         limits: limits(group),
         network: match group.config.network {
             Some(store::Network::ModelOnly) => Network::ProxyOnly,
@@ -177,7 +192,7 @@ pub(super) fn prepare(shared: &Shared, asked: &Asked) -> Result<Option<Prepared>
     };
     log::debug!("run={id} prompt={}", asked.prompt);
     let stdin = serde_json::to_vec(&runner_input).expect("strings and flags always serialise");
-    Ok(Some(Prepared { id, spec, stdin, log: RunLog::new(log), input, token }))
+    Ok(Some(Prepared { asked, id, spec, stdin, log: RunLog::new(log), input, token }))
 }
 
 /// Removes what lies in a sandbox's input: left-overs of an earlier one are no messages of this
@@ -212,20 +227,6 @@ fn open(parent: &Path, name: &str) -> Result<Dir, Error> {
 fn rejected(path: &Path) -> impl FnOnce(Rejected) -> Error {
     let path = path.to_owned();
     |source| Error::Prepare { path, source }
-}
-
-/// Where a group's folders are on the host.
-pub fn group_paths(home: &Home, folder: &GroupFolder) -> GroupPaths {
-    GroupPaths {
-        group: home.group(folder),
-        logs: home.group_logs(folder),
-        global: home.global(),
-        ipc: home.ipc(folder),
-        claude_config: home.claude_config(folder),
-        skills: Some(home.skills()),
-        settings: Some(home.claude_settings()),
-        groups_root: home.groups(),
-    }
 }
 
 /// The group's additional mounts that may be made; the rest is said.

@@ -1,5 +1,6 @@
 //! The life of one sandbox, from the first look into the store to the last row.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, at, never, select_biased};
 use rust_claw_protocol::{CLOSE_FILE, ErrorKind, FollowUp, Output};
 
-use super::prepare::{self, Asked, Prepared};
+use super::places::Place;
+use super::prepare::{self, Asked, Prepared, Ready};
 use super::progress::{Progress, Step};
 use super::task::{self, Doing};
 use super::verdict::{End, Standing};
@@ -88,14 +90,35 @@ pub(super) fn run(
     job: &Job,
 ) -> Result<(Outcome, bool), Error> {
     loop {
-        let asked = prepare::asked(shared, &shared.store(), job)?;
-        let Some(asked) = asked else { break };
-        let Some(prepared) = prepare::prepare(shared, &asked)? else { break };
-        if let Some(ended) = live(shared, words, job, &asked, prepared)? {
+        let Some((ready, place)) = get_ready(shared, words, job)? else { break };
+        let Some(prepared) = prepare::prepare(shared, ready)? else { break };
+        if let Some(ended) = live(shared, words, job, prepared, place)? {
             return Ok(ended);
         }
     }
     Ok((Outcome::NothingToDo, false))
+}
+
+/// Gets ready while others have the places, and waits for one. `None`: there is nothing to do any
+/// more.
+fn get_ready(
+    shared: &Shared,
+    words: &Sender<Word>,
+    job: &Job,
+) -> Result<Option<(Ready, Place)>, Error> {
+    let begun = Instant::now();
+    let Some(mut ready) = prepare::ready(shared, job)? else { return Ok(None) };
+    let is_stale = Cell::new(false);
+    let feed = || {
+        is_stale.set(true);
+        say(words, Event::Fed { run: job.run, idle: false });
+    };
+    let Some(place) = shared.places.take(&job.control, feed) else { return Ok(None) };
+    if is_stale.get() || READY_MAX < begun.elapsed() {
+        let Some(again) = prepare::ready(shared, job)? else { return Ok(None) };
+        ready = again;
+    }
+    Ok(Some((ready, place)))
 }
 
 /// One sandbox from its start to its end. `None`: the same is to be asked again.
@@ -103,10 +126,10 @@ fn live(
     shared: &Arc<Shared>,
     words: &Sender<Word>,
     job: &Job,
-    asked: &Asked,
     prepared: Prepared,
+    place: Place,
 ) -> Result<Option<(Outcome, bool)>, Error> {
-    let Prepared { id, spec, stdin, log, input, token } = prepared;
+    let Prepared { asked, id, spec, stdin, log, input, token } = prepared;
     let output_bytes_max = shared.settings.output_bytes_max;
     let running = match job.engine.spawn(&spec, stdin, &log, output_bytes_max) {
         Ok(running) => running,
@@ -118,6 +141,8 @@ fn live(
         }
     };
     log::info!("run={id} group={} container={} started", job.group, spec.name);
+    // Who shows that somebody types.
+    Doorbell::tell(&shared.home, &[News::Run]);
     let started = Instant::now();
     let mut live = Live {
         shared,
@@ -125,7 +150,7 @@ fn live(
         counted: RunUsage::default(),
         words,
         job,
-        asked,
+        asked: &asked,
         id,
         input,
         progress: Progress::new(asked.last_seq),
@@ -141,7 +166,7 @@ fn live(
         close_by: None,
         is_full: false,
     };
-    match live.follow(running) {
+    match live.follow(running, place) {
         Ok(end) => live.end(end),
         Err(error) => {
             prepare::revoke(shared, live.token.as_ref());
@@ -185,11 +210,11 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    /// Follows the sandbox until nothing of it is left.
+    /// Follows the sandbox until nothing of it is left, and gives up its place.
     ///
     /// # Errors
     /// What it did cannot be recorded any longer.
-    fn follow(&mut self, mut running: Running) -> Result<End, Error> {
+    fn follow(&mut self, mut running: Running, place: Place) -> Result<End, Error> {
         let end = loop {
             let due = self.due();
             let timer = due.map_or_else(never, at);
@@ -221,6 +246,7 @@ impl Live<'_> {
         };
         let grace = if matches!(end, Ok(End::OutOfTime(_))) { STOP_GRACE } else { Duration::ZERO };
         running.stop(grace);
+        drop(place);
         let end = end?;
         // What it said before it ended is said.
         self.take(running.events.try_iter())?;
@@ -334,13 +360,18 @@ impl Live<'_> {
                 SandboxEvent::Exited(ended) => end = Some(End::Exited(ended)),
             }
         }
+        let idle = self.progress.is_idle();
+        let is_task = self.asked.task.is_some();
+        if turn_ended && idle && (is_task || self.shared.places.is_one_lacking()) {
+            // The queue would say the same, but later.
+            self.close();
+        }
         if step != no_step(RunState::Busy) || turn_ended {
             if turn_ended && let (Some(proxy), Some(token)) = (&self.shared.proxy, &self.token) {
                 let counted = proxy.usage(token);
                 step.usage += counted.since(self.counted).into();
                 self.counted = counted;
             }
-            let idle = self.progress.is_idle();
             step.state = if idle { RunState::Idle } else { RunState::Busy };
             crate::crash_point("frame_read");
             self.shared.store().record(self.id, &step, UnixMs::now())?;
@@ -457,11 +488,8 @@ impl Live<'_> {
             .collect()
     }
 
-    /// The dispatcher hangs up only when all ends; then our own control channel says so too.
     fn say(&self, event: Event) {
-        if self.words.send(event.into()).is_err() {
-            log::debug!("run={} nobody listens any more", self.id);
-        }
+        say(self.words, event);
     }
 
     /// Whether the engine, which could not run the sandbox, does not answer at all.
@@ -546,6 +574,17 @@ impl Live<'_> {
         Ok(())
     }
 }
+
+/// The dispatcher hangs up only when all ends; then our own control channel says so too.
+fn say(words: &Sender<Word>, event: Event) {
+    if words.send(event.into()).is_err() {
+        log::debug!("nobody listens any more");
+    }
+}
+
+/// What was made ready longer ago than this is made ready again, so that the agent reads how things
+/// stand. Messages that come in between reach it as follow-ups.
+const READY_MAX: Duration = Duration::from_secs(1);
 
 /// Events that one transaction takes in at most.
 const BATCH_MAX: usize = 255;

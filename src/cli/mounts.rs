@@ -75,7 +75,7 @@ fn row(group: &Group, verdict: &str, mount: &Mount) -> Vec<String> {
 
 /// What every sandbox of the group sees without being asked.
 fn base(home: &Home, settings: &Settings, group: &Group) -> Vec<Mount> {
-    let paths = agent::group_paths(home, &group.folder);
+    let paths = home.group_paths(&group.folder);
     let mut base = mounts::mounts(&paths, group.is_main, []);
     if settings.credentials == CredentialsChoice::Proxy && settings.credential().is_some() {
         let inside = PathBuf::from(inside::PROXY_DIR);

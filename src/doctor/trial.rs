@@ -82,8 +82,7 @@ fn try_in(engine: &Engine, place: &Home, settings: &Settings) -> Result<(), Tria
         place.write_shared_files()
     };
     prepare().map_err(unprepared)?;
-    let paths = agent::group_paths(place, &folder);
-    mounts::prepare(&paths).map_err(unprepared)?;
+    let paths = place.group_paths(&folder);
     let log = Dir::open(&paths.logs)
         .and_then(|logs| logs.append_log(&RunLog::file_name(UnixMs::now()), 0o600))
         .map_err(unprepared)?;

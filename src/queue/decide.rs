@@ -210,7 +210,8 @@ impl Queue {
     /// Puts right what depends on time and on all groups together: at the end of every step.
     fn serve(&mut self) {
         self.end_pauses();
-        while self.can_start() && self.runs.len() < self.limits.concurrent_max {
+        let runs_max = self.limits.concurrent_max + self.limits.runs_ahead;
+        while self.can_start() && self.runs.len() < runs_max {
             let Some(folder) = self.line.pop() else { break };
             self.start(folder);
         }
@@ -253,9 +254,12 @@ impl Queue {
         self.engine.is_ready && self.engine.until <= self.now
     }
 
-    /// How many groups wait for a slot that no closing run is about to free.
-    fn slots_lacking(&self) -> usize {
-        if self.can_start() { self.line.len().saturating_sub(self.closing) } else { 0 }
+    /// How many wait for a sandbox's place that no closing run is about to free: groups in line, and
+    /// runs that are started ahead.
+    pub fn slots_lacking(&self) -> usize {
+        let ahead = self.runs.len().saturating_sub(self.limits.concurrent_max);
+        let waiting = self.line.len() + ahead;
+        if self.can_start() { waiting.saturating_sub(self.closing) } else { 0 }
     }
 
     fn start(&mut self, folder: GroupFolder) {

@@ -6,7 +6,9 @@
 //! that is kept here can be told again after a restart.
 //!
 //! The rules, in short:
-//! - At most `concurrent_max` runs, one per group, none while the engine is down or after a stop.
+//! - At most `concurrent_max` sandboxes, one per group, none while the engine is down or after a
+//!   stop. `runs_ahead` more runs are started, so that one gets ready while another ends; that no
+//!   sandbox starts before another is gone is the workers' matter.
 //! - Groups are served in turn; within a group tasks come before chats, chats in turn.
 //! - A run that answers a chat is fed that chat's further messages as long as nobody waits for its
 //!   slot; a task's run is never fed and closed as soon as it is idle.
@@ -183,8 +185,8 @@ pub enum FailureKind {
 /// What to do. To be performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// A worker is to run this. It reads the store after it received this, and reports
-    /// [`Event::RunEnded`] in any case.
+    /// A worker is to run this, as soon as fewer than [`Limits::concurrent_max`] sandboxes live. It
+    /// reads the store after it received this, and reports [`Event::RunEnded`] in any case.
     Start {
         /// Its name from now on.
         run: RunKey,
@@ -258,8 +260,10 @@ pub enum Phase {
 /// What the queue keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Runs at a time; at least 1.
+    /// Sandboxes at a time; at least 1.
     pub concurrent_max: usize,
+    /// Runs beyond these that get ready for a sandbox, or whose sandbox is gone already.
+    pub runs_ahead: usize,
     /// How long a run may wait for messages.
     pub idle_timeout: Duration,
     /// Pause after a first failure; doubles.
@@ -279,6 +283,7 @@ impl Limits {
     pub fn new(concurrent_max: usize, idle_timeout: Duration) -> Limits {
         Limits {
             concurrent_max,
+            runs_ahead: limits::RUNS_AHEAD,
             idle_timeout,
             retry_first: limits::RETRY_FIRST,
             retries_max: limits::RETRIES_MAX,

@@ -47,7 +47,7 @@ pub(crate) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<A
         command.env_remove(secret);
     }
     let deadline = Instant::now() + time_max;
-    let (leader, pipes) = Leader::spawn(command, "engine")?;
+    let (leader, pipes) = Leader::spawn(command)?;
     drop(pipes.stdin);
     let mut pump = Pump::new(pipes.stdout, pipes.stderr, leader.exit(), None);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());

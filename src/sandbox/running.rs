@@ -118,10 +118,7 @@ impl Running {
             spec.name,
             stdin.len()
         ));
-        // Thread names are short: what tells runs apart is at the end of the container's.
-        let id = spec.name.rsplit('-').next().unwrap_or(&spec.name);
-        let name = format!("run-{id}");
-        let (leader, pipes) = Leader::spawn(engine.command(spec), &name).map_err(failed)?;
+        let (leader, pipes) = Leader::spawn(engine.command(spec)).map_err(failed)?;
         let (events, seen) = bounded(limits::RUN_EVENTS_MAX);
         let (interest, given_up) = bounded(0);
         let (abandoned, abandon) = io::pipe().map_err(failed)?;
@@ -137,6 +134,9 @@ impl Running {
             home_label: spec.home_label.clone(),
             is_stopped: false,
         };
+        // Thread names are short: what tells runs apart is at the end of the container's.
+        let id = spec.name.rsplit('-').next().unwrap_or(&spec.name);
+        let name = format!("run-{id}");
         let sink = Sink { events, given_up, is_gone: false, active_at: None, log: log.clone() };
         running.read(pipes, stdin, sink, &abandoned, &name, output_bytes_max).map_err(failed)?;
         Ok(running)

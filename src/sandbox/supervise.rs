@@ -1,23 +1,24 @@
 //! A child process and everything it started: it ends when we say so, and all of it does.
 //!
-//! The child leads a process group of its own. A thread only *watches* for its end with
-//! `waitid(EXITED | NOWAIT)`, so that the dead leader still pins the group's id while what is left
-//! of the group is killed; reaping comes last. So no signal can ever hit a process that reuses an
-//! id, and neither a zombie nor a member of the group survives a [`Leader`].
+//! The child leads a process group of its own. Its end is only *looked at*, by `waitid(EXITED |
+//! NOWAIT)`, so that the dead leader still pins the group's id while what is left of the group is
+//! killed; reaping comes last. So no signal can ever hit a process that reuses an id, and neither a
+//! zombie nor a member of the group survives a [`Leader`].
 
 use std::fmt;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::limits;
 
@@ -50,11 +51,6 @@ impl Joined {
     pub(super) fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<Joined> {
         Ok(Joined(Some(thread::Builder::new().name(name).spawn(run)?)))
     }
-
-    /// Leaves the thread to itself: for one that waits for a process that not even SIGKILL ends.
-    fn detach(&mut self) {
-        drop(self.0.take());
-    }
 }
 
 impl Drop for Joined {
@@ -71,18 +67,32 @@ impl Drop for Joined {
 /// The end of a process, for anyone who waits for it.
 #[derive(Clone)]
 pub(super) struct Exit {
-    by: Arc<OnceLock<EndedBy>>,
-    /// Hangs up when `by` is set.
-    seen: Arc<PipeReader>,
+    group: Pid,
+    /// Held while its end is looked at, while its group is signalled because of that, and while it
+    /// is reaped.
+    by: Arc<Mutex<Option<EndedBy>>>,
+    /// Can be read, or hangs up, at the end.
+    seen: Arc<OwnedFd>,
 }
 
 impl Exit {
-    /// How it ended, if it has.
-    pub(super) fn by(&self) -> Option<EndedBy> {
-        self.by.get().copied()
+    fn of(group: Pid) -> io::Result<Exit> {
+        Ok(Exit { group, by: Arc::default(), seen: Arc::new(seen_fd(group)?) })
     }
 
-    /// Hangs up at the end.
+    /// How it ended, if it has; then what is left of its group has ended too.
+    pub(super) fn by(&self) -> Option<EndedBy> {
+        let mut by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if by.is_none() {
+            *by = ended_by(self.group);
+            if by.is_some() && kill_process_group(self.group, Signal::KILL).is_err() {
+                // The leader was alone, the usual case on some systems.
+            }
+        }
+        *by
+    }
+
+    /// Ready at the end.
     pub(super) fn seen_fd(&self) -> BorrowedFd<'_> {
         self.seen.as_fd()
     }
@@ -91,11 +101,46 @@ impl Exit {
     pub(super) fn wait(&self, at_most: Duration) -> Option<EndedBy> {
         // A failing poll shows as a time-out, on which every caller acts.
         let deadline = Instant::now() + at_most;
-        while self.by().is_none() && Instant::now() < deadline {
+        loop {
+            let by = self.by();
+            if by.is_some() || deadline <= Instant::now() {
+                return by;
+            }
             wait_some([Some(self.seen.as_fd())], PollFlags::IN, Some(deadline));
         }
-        self.by()
     }
+}
+
+/// How the leader of `group` ended, if it has; it is not reaped.
+fn ended_by(group: Pid) -> Option<EndedBy> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match waitid(WaitId::Pid(group), options) {
+        Ok(Some(status)) => Some(
+            status
+                .exit_status()
+                .map(EndedBy::Code)
+                .or(status.terminating_signal().map(EndedBy::Signal))
+                .unwrap_or(EndedBy::Unknown),
+        ),
+        Ok(None) | Err(Errno::INTR) => None,
+        Err(_) => Some(EndedBy::Unknown),
+    }
+}
+
+/// Something to wait for the end of our child with.
+fn seen_fd(child: Pid) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    if let Ok(fd) = pidfd_open(child, PidfdFlags::empty()) {
+        return Ok(fd);
+    }
+    // Elsewhere, and under an old Linux, a thread waits and hangs up.
+    let (seen, unseen) = io::pipe()?;
+    thread::Builder::new().name(format!("exit-{child}")).spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(child), options).is_err_and(|errno| errno == Errno::INTR) {}
+        drop(unseen);
+    })?;
+    Ok(seen.into())
 }
 
 /// The pipes of a child.
@@ -109,41 +154,26 @@ pub(super) struct Pipes {
 ///
 /// Dropping it kills the group and reaps the leader.
 pub(super) struct Leader {
-    group: Pid,
+    child: Child,
     exit: Exit,
-    /// Held while signals may be sent; without it the watcher reaps.
-    hold: Option<Sender<()>>,
-    watcher: Joined,
 }
 
 impl Leader {
-    /// Starts `command`. The name is for its watcher: `run-7`.
-    pub(super) fn spawn(mut command: Command, name: &str) -> io::Result<(Leader, Pipes)> {
+    /// Starts `command`.
+    pub(super) fn spawn(mut command: Command) -> io::Result<(Leader, Pipes)> {
         command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let by = Arc::new(OnceLock::new());
-        let (seen, unseen) = io::pipe()?;
-        let (hold, released) = bounded::<()>(0);
-        // The thread exists before the child: a child without a watcher could be left a zombie.
-        let (started, start) = bounded::<Child>(1);
-        let watcher = Joined::spawn(format!("{name}-exit"), {
-            let by = Arc::clone(&by);
-            move || {
-                if let Ok(child) = start.recv() {
-                    watch(child, &by, unseen, &released);
-                }
-            }
-        })?;
         let mut child = command.spawn()?;
-        let group = Pid::from_child(&child);
+        let exit = Exit::of(Pid::from_child(&child)).inspect_err(|_| {
+            // One whose end nobody would see must not live.
+            child.kill().and_then(|()| child.wait()).ok();
+        })?;
         let pipes = Pipes {
             stdin: child.stdin.take().expect("stdin is piped"),
             stdout: child.stdout.take().expect("stdout is piped"),
             stderr: child.stderr.take().expect("stderr is piped"),
         };
-        started.send(child).expect("the watcher waits for the child");
-        let exit = Exit { by, seen: Arc::new(seen) };
-        Ok((Leader { group, exit, hold: Some(hold), watcher }, pipes))
+        Ok((Leader { child, exit }, pipes))
     }
 
     /// Its end, to wait for.
@@ -153,14 +183,14 @@ impl Leader {
 
     /// The process.
     pub(super) fn pid(&self) -> Pid {
-        self.group
+        self.exit.group
     }
 
     /// Signals the whole group. The leader is not reaped while `self` lives, so the id is ours.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Err(errno) = kill_process_group(self.group, signal) {
+        if let Err(errno) = kill_process_group(self.pid(), signal) {
             // Nothing is left of it: what was wanted.
-            log::debug!("group={} signal={signal:?} errno={errno}", self.group);
+            log::debug!("group={} signal={signal:?} errno={errno}", self.pid());
         }
     }
 
@@ -174,46 +204,14 @@ impl Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         if self.exit.by().is_none() && self.kill().is_none() {
-            log::error!("process={} does not end after SIGKILL; left behind", self.group);
-            self.watcher.detach();
+            log::error!("process={} does not end after SIGKILL; left behind", self.pid());
+            return;
         }
-        // Lets the watcher reap; it is joined after this.
-        self.hold = None;
-    }
-}
-
-/// Sees the end of `child`, says so, and reaps it once nobody signals its group any more.
-fn watch(
-    mut child: Child,
-    by: &OnceLock<EndedBy>,
-    unseen: io::PipeWriter,
-    released: &Receiver<()>,
-) {
-    let group = Pid::from_child(&child);
-    let ended_by = loop {
-        match waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Err(Errno::INTR) => {}
-            Ok(Some(status)) => {
-                break status
-                    .exit_status()
-                    .map(EndedBy::Code)
-                    .or(status.terminating_signal().map(EndedBy::Signal))
-                    .unwrap_or(EndedBy::Unknown);
-            }
-            Ok(None) | Err(_) => break EndedBy::Unknown,
+        // Who looks at its end meanwhile must not signal what may have its id next.
+        let _by = self.exit.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.child.wait() {
+            log::error!("process={} cannot be reaped: {error}", self.pid());
         }
-    };
-    if kill_process_group(group, Signal::KILL).is_err() {
-        // The leader was alone, the usual case on some systems.
-    }
-    if by.set(ended_by).is_err() {
-        unreachable!("only the watcher sets it");
-    }
-    drop(unseen);
-    // Hang-up is the only message.
-    while released.recv().is_ok() {}
-    if let Err(error) = child.wait() {
-        log::error!("process={group} cannot be reaped: {error}");
     }
 }
 
@@ -301,14 +299,17 @@ impl Pump {
     /// Waits for the exit, also of a process that has closed its pipes long before; `None` when it
     /// is told to stop.
     pub(super) fn wait_exit(&self) -> Option<EndedBy> {
-        while self.exit.by().is_none() {
+        loop {
+            let by = self.exit.by();
+            if by.is_some() {
+                return by;
+            }
             let abandoned = self.abandoned.as_ref().map(AsFd::as_fd);
             let ready = wait_some([abandoned, Some(self.exit.seen_fd())], PollFlags::IN, None);
-            if ready[0] && self.exit.by().is_none() {
-                return None;
+            if ready[0] {
+                return self.exit.by();
             }
         }
-        self.exit.by()
     }
 }
 

@@ -26,15 +26,15 @@ fn play_all(world: &World, choices: &[&[Choice]], length: usize) -> usize {
     count
 }
 
-fn started(concurrent_max: usize) -> World {
-    let mut world = World::new(concurrent_max);
+fn started(concurrent_max: usize, runs_ahead: usize) -> World {
+    let mut world = World::new(concurrent_max, runs_ahead);
     world.turn(Choice::Engine(true));
     world.turn(Choice::Post);
     world
 }
 
 /// Two groups with two chats, where announcements and reports arrive at once.
-fn check_all_short_histories(concurrent_max: usize) {
+fn check_all_short_histories(concurrent_max: usize, runs_ahead: usize) {
     use Choice::{Due, Engine, Fail, Message, Post, Remove, Report, Stop, Tick, Work};
     let choices: [&[Choice]; 12] = [
         &[Message(0), Post],
@@ -50,25 +50,30 @@ fn check_all_short_histories(concurrent_max: usize) {
         &[Remove(0), Post],
         &[Stop, Post],
     ];
-    let count = play_all(&started(concurrent_max), &choices, 5);
+    let count = play_all(&started(concurrent_max, runs_ahead), &choices, 5);
     assert!(count > 50_000, "only {count} histories");
 }
 
 #[test]
 fn all_short_histories_with_one_slot() {
-    check_all_short_histories(1);
+    check_all_short_histories(1, 0);
+}
+
+#[test]
+fn all_short_histories_with_one_slot_and_one_run_ahead() {
+    check_all_short_histories(1, 1);
 }
 
 #[test]
 fn all_short_histories_with_two_slots() {
-    check_all_short_histories(2);
+    check_all_short_histories(2, 0);
 }
 
 /// One chat, one run: every order in which commits, announcements, orders and reports can cross.
 #[test]
 fn h05_all_short_races_of_a_follow_up() {
     use Choice::{Due, Fail, Message, Pass, Post, Report, Tick, Work};
-    let mut world = started(1);
+    let mut world = started(1, 0);
     for choice in [Message(0), Post, Work(0), Work(0), Report(0)] {
         assert!(world.turn(choice));
     }
@@ -91,7 +96,7 @@ proptest! {
 
     #[test]
     fn h05_follow_up_racing_close_is_not_lost(choices in prop::collection::vec(race(), 8..24)) {
-        let mut world = started(1);
+        let mut world = started(1, 0);
         for choice in choices {
             world.turn(choice);
         }
@@ -101,9 +106,10 @@ proptest! {
     #[test]
     fn any_history_is_safe_and_ends(
         concurrent_max in 1_usize..4,
+        runs_ahead in 0_usize..3,
         choices in prop::collection::vec(any_choice(), 0..200),
     ) {
-        let mut world = World::new(concurrent_max);
+        let mut world = World::new(concurrent_max, runs_ahead);
         for choice in choices {
             world.turn(choice);
         }
@@ -114,8 +120,8 @@ proptest! {
     fn events_in_senseless_order_harm_nothing(
         events in prop::collection::vec((any_gap(), any_event()), 0..60),
     ) {
-        let mut queue = Queue::new(Limits::new(2, IDLE_TIMEOUT));
-        let mut judge = judge::Judge::new(Limits::new(2, IDLE_TIMEOUT));
+        let mut queue = Queue::new(limits(2, 1));
+        let mut judge = judge::Judge::new(limits(2, 1));
         let mut now = Uptime::default();
         for (seconds, event) in events {
             now = now.plus(Duration::from_secs(seconds));

@@ -275,7 +275,7 @@ impl Judge {
         assert!(self.engine_is_ready && self.stop.is_none(), "nothing may start");
         assert!(self.newest_run < key, "a name is used once");
         self.newest_run = key;
-        assert!(self.runs.len() < self.limits.concurrent_max, "too many");
+        assert!(self.runs.len() < self.runs_max(), "too many");
         assert!(self.runs.values().all(|run| run.group != *group), "one per group");
         let since = self.in_line.remove(group).expect("only who waits is started");
         assert!(self.in_line.values().all(|other| since <= *other), "another group was first");
@@ -339,11 +339,16 @@ impl Judge {
             self.groups_in_line().into_iter().map(|group| (group.clone(), since(group))).collect();
     }
 
-    /// How many groups could use a slot that no closing run frees.
+    /// How many groups and runs could use a sandbox's place that no closing run frees.
     fn slots_lacking(&self) -> usize {
         let closing = self.runs.values().filter(|run| run.told > Told::Nothing).count();
-        let waiting = if self.engine_is_ready { self.groups_in_line().len() } else { 0 };
+        let ahead = self.runs.len().saturating_sub(self.limits.concurrent_max);
+        let waiting = if self.engine_is_ready { self.groups_in_line().len() + ahead } else { 0 };
         waiting.saturating_sub(closing)
+    }
+
+    fn runs_max(&self) -> usize {
+        self.limits.concurrent_max + self.limits.runs_ahead
     }
 
     /// Whether the queue has no reason to hold back starts.
@@ -360,7 +365,7 @@ impl Judge {
         assert!(due.is_none_or(|due| self.now < due), "would spin");
         let wakes_by = |time: Uptime| due.is_some_and(|due| due <= time);
         if self.is_certain() {
-            let is_full = self.runs.len() == self.limits.concurrent_max;
+            let is_full = self.runs.len() == self.runs_max();
             assert!(is_full || self.in_line.is_empty(), "a slot is free and somebody waits");
         }
         let is_lacking = self.slots_lacking() > 0;

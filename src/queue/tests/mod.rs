@@ -20,9 +20,18 @@ mod world;
 
 const IDLE_TIMEOUT: Duration = Duration::from_mins(30);
 
-/// Plays a script's events against the program's own limits, and compares every step's effects.
+/// The program's own, but for these.
+fn limits(concurrent_max: usize, runs_ahead: usize) -> Limits {
+    Limits { runs_ahead, ..Limits::new(concurrent_max, IDLE_TIMEOUT) }
+}
+
+/// Plays a script's events where no run is started ahead, and compares every step's effects.
 fn check(concurrent_max: usize, script: &str) {
-    let mut queue = Queue::new(Limits::new(concurrent_max, IDLE_TIMEOUT));
+    check_with(limits(concurrent_max, 0), script);
+}
+
+fn check_with(limits: Limits, script: &str) {
+    let mut queue = Queue::new(limits);
     let (mut expected, mut actual) = (String::new(), String::new());
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (step, effects) = line.split_once("->").unwrap_or((line, ""));

@@ -1,6 +1,6 @@
 //! Who starts, is fed and is closed, and when.
 
-use super::check;
+use super::{check, check_with, limits};
 
 #[test]
 fn h04_follow_up_that_was_not_answered_is_served_again() {
@@ -102,6 +102,26 @@ fn h20_longest_idle_makes_room() {
         9 message c/x       -> close 2
         9 message a/x       -> feed 1
         10 end 2 well       -> start 3 c/x
+        ",
+    );
+}
+
+#[test]
+fn h20_a_run_that_is_ready_has_room_made_for_it() {
+    check_with(
+        limits(2, 1),
+        "
+        0 ready
+        0 message a/x       -> start 1 a/x
+        0 message b/x       -> start 2 b/x
+        1 message c/x       -> start 3 c/x
+        2 message d/x
+        3 turn 1 idle       -> close 1
+        4 turn 2 idle       -> close 2
+        5 end 1 well        -> start 4 d/x
+        5 end 2 well
+        6 message c/x       -> feed 3
+        7 turn 4 idle
         ",
     );
 }

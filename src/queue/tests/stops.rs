@@ -129,7 +129,7 @@ fn reports_of_runs_that_ended_are_ignored() {
 
 #[test]
 fn snapshot_tells_who_waits_runs_and_failed() {
-    let mut queue = Queue::new(Limits::new(2, IDLE_TIMEOUT));
+    let mut queue = Queue::new(limits(2, 0));
     let at = |seconds| Uptime(Duration::from_secs(seconds));
     for (seconds, event) in [
         (0, "ready"),

@@ -43,6 +43,7 @@ pub(super) enum Choice {
 pub(super) struct World {
     pub(super) queue: Queue,
     judge: Judge,
+    concurrent_max: usize,
     now: Uptime,
     chats: Vec<Stored>,
     tasks_made: usize,
@@ -85,8 +86,8 @@ pub(super) const GROUPS: [&str; 3] = ["a", "b", "c"];
 
 impl World {
     /// Three groups with two chats each.
-    pub(super) fn new(concurrent_max: usize) -> World {
-        let limits = Limits::new(concurrent_max, IDLE_TIMEOUT);
+    pub(super) fn new(concurrent_max: usize, runs_ahead: usize) -> World {
+        let limits = limits(concurrent_max, runs_ahead);
         let stored = |group: &str, chat| Stored {
             group: folder(group),
             chat: chat_of(group, chat),
@@ -96,6 +97,7 @@ impl World {
         World {
             queue: Queue::new(limits.clone()),
             judge: Judge::new(limits),
+            concurrent_max,
             now: Uptime::default(),
             chats: GROUPS.iter().flat_map(|group| ["x", "y"].map(|c| stored(group, c))).collect(),
             tasks_made: 0,
@@ -239,14 +241,25 @@ impl World {
             Work::Task(_) => 0,
         };
         match (worker.state, worker.orders.front()) {
+            (State::Idle, None) if worker.is_closing => self.end(key, Outcome::Succeeded),
             (State::Over, _) | (State::Idle, None) => return false,
+            (State::Starting, order) if self.sandboxes() == self.concurrent_max => match order {
+                None => return false,
+                Some(Effect::Feed { .. }) => {
+                    self.order_done(key);
+                    self.worker(key).reports.push_back(Event::Fed { run: key, idle: false });
+                }
+                Some(_) => self.end_with(key, Outcome::NothingToDo, false),
+            },
             (State::Starting, _) if newest == settled => self.end(key, Outcome::NothingToDo),
             (State::Starting, _) => self.begin_turn(key, newest),
             (_, Some(Effect::Kill { .. })) => return self.fail(key, FailureKind::Other),
             (state, Some(Effect::Feed { .. })) => {
                 self.order_done(key);
-                let is_new = worker.taken < newest;
-                self.worker(key).taken = newest;
+                let is_new = worker.taken < newest && !worker.is_closing;
+                if is_new {
+                    self.worker(key).taken = newest;
+                }
                 if state == State::Idle && is_new {
                     self.begin_turn(key, newest);
                 }
@@ -279,6 +292,8 @@ impl World {
             let stored = self.stored(chat);
             stored.settled = stored.settled.max(in_turn);
         }
+        let is_task = matches!(work, Work::Task(_));
+        let is_lacking = 0 < self.queue.slots_lacking();
         let worker = self.worker(key);
         if worker.is_closing {
             // What is unread is taken back.
@@ -286,6 +301,8 @@ impl World {
         }
         worker.in_turn = worker.taken;
         worker.state = if is_unread { State::Turn } else { State::Idle };
+        // Need not be told when it is clear.
+        worker.is_closing = !is_unread && (is_task || is_lacking);
         worker.reports.push_back(Event::TurnEnded { run: key, idle: !is_unread });
     }
 
@@ -304,9 +321,19 @@ impl World {
             Work::Chat(chat) => self.stored(&chat).settled < self.stored(&chat).arrived,
             Work::Task(_) => false,
         };
+        self.end_with(key, outcome, pending);
+    }
+
+    fn end_with(&mut self, key: RunKey, outcome: Outcome, pending: bool) {
         let worker = self.worker(key);
         worker.state = State::Over;
         worker.reports.push_back(Event::RunEnded { run: key, outcome, pending });
+    }
+
+    /// How many live.
+    fn sandboxes(&self) -> usize {
+        let lives = |worker: &&Worker| matches!(worker.state, State::Turn | State::Idle);
+        self.workers.values().filter(lives).count()
     }
 
     fn order_done(&mut self, key: RunKey) {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use rust_claw::doorbell::{Doorbell, News};
 use rust_claw::ids::OutboxId;
 
 use crate::bed::{Bed, Place, chat, stamps};
@@ -106,6 +107,8 @@ pub(crate) fn crowd(extent: Extent) -> Outcome<()> {
                 let mut bed = Bed::new(place, GROUPS)?;
                 let (mut served, _) = bed.serve(limit)?;
                 bed.wait_for_engine()?;
+                // Who measures takes no processor for what it does not wait for.
+                bed.bell = Doorbell::of(&bed.home, &[News::Answer])?;
                 times.push(one_crowd(&mut bed, GROUPS)?);
                 served.stop()?;
             }

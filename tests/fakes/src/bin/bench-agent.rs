@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rust_claw_protocol::{
-    CLOSE_FILE, FollowUp, Input, Output, RUNNER_VERSION, Status, inside, write_frame,
+    CLOSE_FILE, FollowUp, Output, RUNNER_VERSION, Status, inside, write_frame,
 };
 use rustix::fs::inotify;
 
@@ -44,12 +44,14 @@ fn main() -> io::Result<()> {
     };
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text)?;
-    let prompt = serde_json::from_slice::<Input>(&text)?.prompt;
-    Agent { out, input }.serve(began, &prompt)
+    // The words stand for themselves wherever they are in it.
+    Agent { out, input }.serve(began, &String::from_utf8_lossy(&text))
 }
 
-/// How often it looks whether it is to leave.
-const LOOK: Duration = Duration::from_micros(500);
+/// How soon it looks again whether it is to leave; doubles, so that many who wait long do not take
+/// the processor from the program that is measured.
+const LOOK_FIRST: Duration = Duration::from_micros(50);
+const LOOK_MAX: Duration = Duration::from_millis(1);
 
 fn now() -> u128 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
@@ -66,8 +68,11 @@ impl<Out: Write> Agent<Out> {
             // Here as above not by inotify: the end of a process that watches takes the kernel up
             // to 20 ms.
             self.turn(began, prompt, None)?;
-            while !self.input.join(CLOSE_FILE).exists() {
-                thread::sleep(LOOK);
+            let close = self.input.join(CLOSE_FILE);
+            let mut pause = LOOK_FIRST;
+            while !close.exists() {
+                thread::sleep(pause);
+                pause = (pause * 2).min(LOOK_MAX);
             }
             return Ok(());
         }

@@ -1,0 +1,86 @@
+//! How many sandboxes may live: each has a place from before its start until it is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+
+use super::Control;
+
+/// All places.
+pub struct Places {
+    /// One word in the channel for each place that is taken.
+    taken: Sender<()>,
+    left: Receiver<()>,
+    /// How many more the queue would have: it says so after each of its steps.
+    pub lacking: Arc<AtomicUsize>,
+}
+
+/// One that is taken, until this is dropped.
+pub(super) struct Place(Receiver<()>);
+
+impl Places {
+    /// `count` free ones.
+    pub fn new(count: usize) -> Places {
+        let (taken, left) = bounded(count);
+        Places { taken, left, lacking: Arc::default() }
+    }
+
+    /// Waits for a place. `None`: the run is to end, by a word from `control` or its hang-up; words
+    /// that ask it to look for messages go to `feed`.
+    pub(super) fn take(&self, control: &Receiver<Control>, feed: impl Fn()) -> Option<Place> {
+        loop {
+            select_biased! {
+                recv(control) -> word => match word {
+                    Ok(Control::Feed) => feed(),
+                    Ok(Control::Close | Control::Kill) | Err(_) => return None,
+                },
+                send(self.taken, ()) -> sent => {
+                    sent.expect("we have the other end too");
+                    return Some(Place(self.left.clone()));
+                }
+            }
+        }
+    }
+
+    /// Whether a sandbox that has nothing to do is in somebody's way. True for as many as are.
+    pub(super) fn is_one_lacking(&self) -> bool {
+        let less = |lacking: usize| lacking.checked_sub(1);
+        self.lacking.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.try_recv().expect("it was taken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_dropped_and_who_waits_can_be_called_away() {
+        let places = Places::new(1);
+        let (say, control) = bounded(2);
+        let place = places.take(&control, || ()).expect("it is free");
+        say.send(Control::Feed).expect("there is room");
+        say.send(Control::Close).expect("there is room");
+        let fed = std::cell::Cell::new(0);
+        assert!(places.take(&control, || fed.set(fed.get() + 1)).is_none());
+        assert_eq!(1, fed.get());
+        drop(place);
+        assert!(places.take(&control, || ()).is_some());
+        drop(say);
+        assert!(places.take(&control, || ()).is_none(), "nobody wants it any more");
+    }
+
+    #[test]
+    fn no_more_leave_than_are_in_the_way() {
+        let places = Places::new(3);
+        assert!(!places.is_one_lacking());
+        places.lacking.store(2, Ordering::Relaxed);
+        assert_eq!([true, true, false], [(); 3].map(|()| places.is_one_lacking()));
+    }
+}
