@@ -203,6 +203,8 @@ pub const TASK_CLAIMS_MAX: usize = 1000;
 /// The scheduler looks at the wall clock at least so often: it may have been set, or the machine
 /// have slept.
 pub const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A look at the tasks where no bell rang and no slot came.
+pub const TASKS_LOOK_INTERVAL: Duration = Duration::from_mins(1);
 /// A task's slot that is older is not made up for.
 pub const CATCH_UP_MAX: Duration = Duration::from_hours(24);
 

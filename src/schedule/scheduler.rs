@@ -3,7 +3,7 @@
 //! have gone on while the machine slept. It decides nothing: when a slot is, and what becomes of
 //! one that was missed, is pure; that it is claimed once is the store's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono_tz::Tz;
 use crossbeam_channel::Sender;
@@ -12,7 +12,7 @@ use crate::agent::notice;
 use crate::dispatcher::Word;
 use crate::doorbell::Doorbell;
 use crate::ids::{TaskRunId, UnixMs};
-use crate::limits::{CLOCK_LOOK_INTERVAL, TASK_CLAIMS_MAX};
+use crate::limits::{CLOCK_LOOK_INTERVAL, TASK_CLAIMS_MAX, TASKS_LOOK_INTERVAL};
 use crate::queue::{Event, Task};
 use crate::store::{Claim, Error, Store, TaskRunStatus};
 
@@ -69,16 +69,19 @@ impl Scheduler {
             if let Err(Gone) = self.hand_over(now)? {
                 return Ok(());
             }
-            self.bell.wait(self.pause()?);
+            let due = if self.claims_due { self.store.next_due_at()? } else { None };
+            self.wait(due, &stopped);
         }
         Ok(())
     }
 
-    /// Until the next slot, or the next look at the clock.
-    fn pause(&self) -> Result<Duration, Error> {
-        let due = if self.claims_due { self.store.next_due_at()? } else { None };
-        let pause = due.map_or(CLOCK_LOOK_INTERVAL, |due| due.since(UnixMs::now()));
-        Ok(pause.min(CLOCK_LOOK_INTERVAL))
+    /// Until the bell rings or a slot at `due` has come. Most looks are at the clock alone.
+    fn wait(&self, due: Option<UnixMs>, stopped: impl Fn() -> bool) {
+        let waiting_since = Instant::now();
+        while !stopped()
+            && let Some(pause) = pause(due, UnixMs::now(), waiting_since.elapsed())
+            && !self.bell.wait(pause)
+        {}
     }
 
     /// Tells the dispatcher what waits, whoever claimed it, and what does not wait any more.
@@ -106,6 +109,14 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Up to the next look at the clock; `None` where it is time to look at the tasks.
+fn pause(due: Option<UnixMs>, now: UnixMs, waited: Duration) -> Option<Duration> {
+    let until_look = TASKS_LOOK_INTERVAL.saturating_sub(waited);
+    let pause =
+        due.map_or(until_look, |due| due.since(now).min(CLOCK_LOOK_INTERVAL).min(until_look));
+    (!pause.is_zero()).then_some(pause)
 }
 
 /// Claims all that is due; whoever serves the home starts it. Says what was missed for good.
@@ -269,12 +280,17 @@ mod tests {
 
     #[test]
     fn it_looks_at_the_clock_every_few_seconds_however_far_the_next_slot_is() {
-        let world = World::new();
-        world.task(UnixMs::now());
-        let scheduler = world.scheduler();
-        assert_eq!(CLOCK_LOOK_INTERVAL, scheduler.pause().expect("no fault"));
-        world.task(hours_ago(2));
-        assert_eq!(Duration::ZERO, scheduler.pause().expect("no fault"));
-        assert_eq!(CLOCK_LOOK_INTERVAL, world.claims().pause().expect("no fault"));
+        let now = UnixMs(1_000_000);
+        let due_in = |ms| Some(UnixMs(now.0 + ms));
+        let at_once = Duration::ZERO;
+        assert_eq!(Some(CLOCK_LOOK_INTERVAL), pause(due_in(3_600_000), now, at_once));
+        assert_eq!(Some(Duration::from_millis(7)), pause(due_in(7), now, at_once));
+        assert_eq!(None, pause(due_in(0), now, at_once));
+        assert_eq!(None, pause(due_in(-1), now, at_once));
+        // The clock means nothing where there is no slot.
+        assert_eq!(Some(TASKS_LOOK_INTERVAL), pause(None, now, at_once));
+        for due in [None, due_in(3_600_000)] {
+            assert_eq!(None, pause(due, now, TASKS_LOOK_INTERVAL));
+        }
     }
 }
