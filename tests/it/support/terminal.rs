@@ -19,6 +19,8 @@ pub(crate) struct Terminal {
     keyboard: File,
     screen: Receiver<Vec<u8>>,
     shown: String,
+    /// The beginning of a character whose rest is still to come.
+    begun: Vec<u8>,
 }
 
 impl Terminal {
@@ -54,7 +56,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal { child, keyboard, screen, shown: String::new() }
+        Terminal { child, keyboard, screen, shown: String::new(), begun: Vec::new() }
     }
 
     /// Types.
@@ -84,10 +86,20 @@ impl Terminal {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.screen.recv_timeout(left) {
-                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Ok(bytes) => self.show(&bytes),
                 Err(error) => panic!("`{text}` is not shown ({error}): {:?}", self.shown),
             }
         }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        self.begun.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.begun) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.begun.len(),
+        };
+        let whole: Vec<u8> = self.begun.drain(..whole).collect();
+        self.shown.push_str(&String::from_utf8_lossy(&whole));
     }
 
     /// Waits for its end.
