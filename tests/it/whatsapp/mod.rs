@@ -1,6 +1,7 @@
 //! The channel `whatsapp`, against a server on this machine that speaks the real protocol. Where
 //! `baileys` is in a test's name, the other side is a client that is not ours.
 
+mod camera;
 mod crash;
 mod e2e;
 mod flood;

@@ -18,7 +18,7 @@ impl World {
     }
 
     /// What `pair` shows now, once it shows it.
-    fn shown(&self, key: &str) -> String {
+    pub(super) fn shown(&self, key: &str) -> String {
         let mut shown = None;
         wait_for(key, || {
             shown = self.state("whatsapp.pairing")[key].as_str().map(str::to_owned);
