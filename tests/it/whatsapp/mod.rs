@@ -9,7 +9,9 @@ mod friend;
 mod link;
 mod messages;
 mod pairing;
+mod peer;
 mod release;
+mod second;
 mod world;
 
 pub(crate) use world::{ADA, OWNER, World};

@@ -96,7 +96,8 @@ impl World {
         self.baileys(OWNER)
     }
 
-    fn baileys(&self, phone: &str) -> Friend {
+    /// A Baileys, linked and online.
+    pub(super) fn baileys(&self, phone: &str) -> Friend {
         part("CLAW_TEST_BAILEYS");
         let mut friend = Friend::start();
         friend.connect(&self.server.url(), &self.server.root_key(), Some(&self.server.http_url()));
