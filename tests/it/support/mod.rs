@@ -27,10 +27,19 @@ const TICK: Duration = Duration::from_millis(10);
 ///
 /// # Panics
 /// Where it does not hold in time.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_longer(Duration::ZERO, what, condition);
+}
+
+/// Likewise for what takes `time` where nothing is in its way.
+///
+/// # Panics
+/// Where it does not hold in time.
+pub(crate) fn wait_longer(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let patience = time + PATIENCE;
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "did not come in {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "did not come in {patience:?}: {what}");
         thread::sleep(TICK);
     }
 }

@@ -1,13 +1,13 @@
 //! The link: what ends a connection ends nothing else, and it comes back by itself or says what a
 //! person must do.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rust_claw_fake_whatsapp::Fault;
 use serde_json::json;
 
 use super::{OWNER, World};
-use crate::support::{Kind, PATIENCE, wait_for};
+use crate::support::{Kind, wait_for, wait_longer};
 
 impl World {
     fn logins(&self) -> usize {
@@ -90,11 +90,9 @@ fn h62_a_frozen_server_is_noticed_within_a_minute() {
     let world = World::linked(Kind::Fake);
     let daemon = world.start();
     world.server.fault(Fault::Freeze);
-    let began = Instant::now();
-    while world.state("whatsapp")["state"] == "online" {
-        assert!(began.elapsed() < Duration::from_mins(1) + PATIENCE, "it is not noticed");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_longer(Duration::from_mins(1), "that it is noticed", || {
+        world.state("whatsapp")["state"] != "online"
+    });
     world.server.fault(Fault::Thaw);
     world.wait_login(world.logins());
     assert_eq!(Some(0), daemon.stop());

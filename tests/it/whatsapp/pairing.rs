@@ -1,20 +1,35 @@
 //! Linking a phone by the commands, as a person does it.
 
+use std::io::read_to_string;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use rust_claw_fake_whatsapp::Addressing;
 use rustix::process::Signal;
 
 use super::{ADA, OWNER, World};
-use crate::support::{Done, Kind, Terminal, end, wait_for};
+use crate::support::{Done, Kind, Terminal, end, wait_for, wait_longer};
+
+/// How long the first QR code is shown. Source: the protocol library.
+const FIRST_CODE: Duration = Duration::from_mins(1);
+
+/// `pair`, while it waits for a person; killed when dropped.
+struct Pair(Child);
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
 
 impl World {
-    /// `pair`, while it waits for a person.
-    fn begin(&self, args: &[&str]) -> Child {
+    fn begin(&self, args: &[&str]) -> Pair {
         let mut command = self.home.command(&[&["pair"], args].concat());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("it starts")
+        Pair(command.spawn().expect("it starts"))
     }
 
     /// What `pair` shows now, once it shows it.
@@ -27,21 +42,37 @@ impl World {
         shown.expect("waited for")
     }
 
+    /// What it shows instead of `old`, which takes `time`.
+    fn shown_after(&self, time: Duration, key: &str, old: &str) -> String {
+        let mut new = old.to_owned();
+        wait_longer(time, &format!("another {key}"), || {
+            let shown = self.state("whatsapp.pairing")[key].as_str().map(str::to_owned);
+            new = shown.unwrap_or_else(|| old.to_owned());
+            new != old
+        });
+        new
+    }
+
+    /// The picture, once it is there.
+    fn picture(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.home.path("code.png")).ok().filter(|file| !file.is_empty())
+    }
+
     fn linked_devices(&self) -> usize {
         self.server.companions(OWNER).len()
     }
 }
 
 /// The end of `pair`, and all that it said.
-fn done(mut pair: Child) -> Done {
-    let status = end(&mut pair).expect("it ends");
-    let out = pair.wait_with_output().expect("it has ended");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Done { code: status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+fn done(mut pair: Pair) -> Done {
+    let status = end(&mut pair.0).expect("it ends");
+    let stdout = read_to_string(pair.0.stdout.take().expect("was asked for")).expect("text");
+    let stderr = read_to_string(pair.0.stderr.take().expect("was asked for")).expect("text");
+    Done { code: status.code(), stdout, stderr }
 }
 
-fn interrupt(pair: &Child) {
-    let pid = rustix::process::Pid::from_child(pair);
+fn interrupt(pair: &Pair) {
+    let pid = rustix::process::Pid::from_child(&pair.0);
     rustix::process::kill_process(pid, Signal::INT).expect("it runs");
 }
 
@@ -130,20 +161,69 @@ fn h68_who_gives_up_leaves_nothing_behind() {
         });
     }
     // One that was killed could not say so. The next takes over.
-    let mut killed = world.begin(&[]);
+    let killed = world.begin(&[]);
     let old = world.shown("qr");
-    killed.kill().expect("it runs");
-    killed.wait().expect("it ends");
+    drop(killed);
     let pair = world.begin(&[]);
-    let mut new = old.clone();
-    wait_for("another code", || {
-        new = world.shown("qr");
-        new != old
-    });
+    let new = world.shown_after(Duration::ZERO, "qr", &old);
     world.server.scan(OWNER, &new).expect("the code is good");
     done(pair).ok();
     world.wait_online();
     assert!(daemon.is_alive());
+}
+
+#[test]
+fn h68_the_next_code_follows_by_itself_and_links_and_the_expired_one_does_not() {
+    let world = World::new(Kind::Fake);
+    let pair = world.begin(&["--png", "code.png"]);
+    let first = world.shown("qr");
+    wait_for("a picture", || world.picture().is_some());
+    let picture = world.picture();
+    let second = world.shown_after(FIRST_CODE, "qr", &first);
+    wait_for("another picture", || world.picture().is_some_and(|new| Some(new) != picture));
+    assert_eq!(1, world.server.attempts().len(), "it is the same connection");
+    let refused = world.server.scan(OWNER, &first).expect_err("too late");
+    assert!(refused.contains("expired"), "{refused}");
+    assert_eq!(0, world.linked_devices());
+    world.server.scan(OWNER, &second).expect("the code is good");
+    let said = done(pair).ok();
+    assert_eq!(2, said.matches("Scan this with the phone").count(), "{said}");
+    assert_eq!(1, world.linked_devices());
+    assert_eq!(None, world.picture());
+}
+
+#[test]
+fn h68_new_codes_are_asked_for_when_all_are_used_up_until_a_person_gives_up() {
+    // One whose daemon runs, one that serves itself.
+    let worlds = [World::new(Kind::Fake), World::new(Kind::Fake)];
+    let mut daemon = worlds[0].home.start();
+    let pairs = worlds.each_ref().map(|world| {
+        world.server.set_refs(1);
+        let pair = world.begin(&["--png", "code.png"]);
+        let code = world.shown("qr");
+        wait_for("a picture", || world.picture().is_some());
+        (pair, code, world.picture())
+    });
+    for (world, (pair, first, picture)) in worlds.iter().zip(pairs) {
+        let second = world.shown_after(FIRST_CODE, "qr", &first);
+        wait_for("another picture", || world.picture().is_some_and(|new| Some(new) != picture));
+        assert_eq!(2, world.server.attempts().len(), "it came again");
+        world.server.scan(OWNER, &first).expect_err("too late");
+        if world.server.url() == worlds[0].server.url() {
+            interrupt(&pair);
+            let told = done(pair);
+            assert!(told.stderr.contains("given up; nothing was linked"), "{told:?}");
+            wait_for("the end of it", || world.state("whatsapp")["state"] == "unpaired");
+            assert_eq!(None, world.picture());
+            world.server.scan(OWNER, &second).expect_err("nobody shows it");
+        } else {
+            world.server.scan(OWNER, &second).expect("the code is good");
+            done(pair).ok();
+        }
+    }
+    assert_eq!([0, 1], worlds.each_ref().map(World::linked_devices));
+    assert!(daemon.is_alive());
+    assert_eq!(Some(0), daemon.stop());
 }
 
 #[test]

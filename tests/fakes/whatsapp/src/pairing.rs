@@ -19,8 +19,12 @@ use crate::server::Server;
 use crate::state::{Address, Addressing, Companion, PublicKeys, SignedKey, State, now_seconds};
 use crate::xml::{self, attr, child, el, is, server_jid};
 
-/// References that a client gets at once; it shows one after the other as a QR code.
-const REFS: usize = 6;
+/// References that a client gets at once, where a test does not say; it shows one after the other
+/// as a QR code.
+pub(crate) const REFS: usize = 6;
+/// How long the first of them can be scanned, and each further one after the one before it.
+/// Source: the clients, which show them for so long.
+const REF_VALID: [Duration; 2] = [Duration::from_mins(1), Duration::from_secs(20)];
 /// How long a phone waits for a client's part in a pairing.
 pub(crate) const PAIRING_PATIENCE: Duration = Duration::from_secs(20);
 /// First bytes of what the phone signs for a device, and of what the device signs in turn.
@@ -33,6 +37,7 @@ pub(crate) struct Candidate {
     noise_key: [u8; 32],
     keys: PublicKeys,
     refs: Vec<String>,
+    offered: Instant,
     pub(crate) code: Option<CodeOffer>,
     /// What was signed for it, once a phone has accepted it.
     accepted: Option<Accepted>,
@@ -46,11 +51,27 @@ struct Accepted {
     account_signature: Vec<u8>,
 }
 
+impl Candidate {
+    /// Since when a reference is no good any more, if it was one of these.
+    fn end_of(&self, reference: &str) -> Option<Instant> {
+        let further = self.refs.iter().position(|known| known == reference)?;
+        let [first, each] = REF_VALID;
+        Some(self.offered + first + each * u32::try_from(further).unwrap_or(u32::MAX))
+    }
+}
+
 impl Server {
+    /// How many references clients get at once from now on: when all are expired, they have to
+    /// come again.
+    pub fn set_refs(&self, count: usize) {
+        self.shared().change(|state| state.ref_count = count);
+    }
+
     /// The phone of that number scans a QR code, given as the text in it.
     ///
     /// # Errors
-    /// Why the phone would show an error: nobody shows this code, or the client did not finish.
+    /// Why the phone would show an error: nobody shows this code, it is expired, or the
+    /// client did not finish.
     pub fn scan(&self, number: &str, qr: &str) -> Result<Jid, String> {
         // Some clients wrap it in an address.
         let code = qr.rsplit('#').next().unwrap_or(qr);
@@ -60,10 +81,13 @@ impl Server {
         };
         let secret = BASE64_STANDARD.decode(secret).map_err(|why| why.to_string())?;
         let device = self.shared().change(|state| {
-            let (link, candidate) = state
+            let (link, candidate, end) = state
                 .candidates()
-                .find(|(_, candidate)| candidate.refs.iter().any(|known| known == reference))
+                .find_map(|(link, it)| Some((link, it, it.end_of(reference)?)))
                 .ok_or("nobody shows this code any more")?;
+            if end <= Instant::now() {
+                return Err("this code is expired".to_owned());
+            }
             let told = |key: &[u8], text: &str| BASE64_STANDARD.encode(key) == text;
             if !told(&candidate.noise_key, noise_key) || !told(&candidate.keys.identity, identity) {
                 return Err("the keys in the code are not those of its connection".to_owned());
@@ -120,11 +144,12 @@ impl State {
             },
             one_time: std::collections::VecDeque::new(),
         };
-        let refs: Vec<String> =
-            (0..REFS).map(|_| BASE64_STANDARD.encode(rand::rng().random::<[u8; 24]>())).collect();
+        let random = |_| BASE64_STANDARD.encode(rand::rng().random::<[u8; 24]>());
+        let refs: Vec<String> = (0..self.ref_count).map(random).collect();
         let shown = refs.iter().map(|text| el("ref").bytes(text.as_bytes()).build());
         let offer = el("pair-device").children(shown).build();
-        let candidate = Candidate { noise_key, keys, refs, code: None, accepted: None };
+        let offered = Instant::now();
+        let candidate = Candidate { noise_key, keys, refs, offered, code: None, accepted: None };
         if let Some(open) = self.links.get_mut(&link) {
             open.phase = Phase::Pairing(Box::new(candidate));
         }

@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// `host:port` of that server.
     pub(crate) blob_host: String,
     pub(crate) stopping: bool,
+    /// References that a client gets at once.
+    pub(crate) ref_count: usize,
     /// How many seconds ago what is said now is to have been said.
     pub(crate) said_ago: u64,
     id_count: u64,
@@ -124,6 +126,7 @@ impl State {
             blobs: BTreeMap::new(),
             blob_host,
             stopping: false,
+            ref_count: crate::pairing::REFS,
             said_ago: 0,
             id_count: 0,
         }
