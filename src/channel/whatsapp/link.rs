@@ -395,7 +395,8 @@ impl Link<'_> {
             Told::ConnectFailure(failure) => {
                 self.ends(End::Code(u16::try_from(failure.reason.code()).unwrap_or(0)));
             }
-            Told::PairingQrCodesExhausted(_) => self.ends(End::Unscanned),
+            // Else the connection goes on, for the code to type that is shown beside them.
+            Told::PairingQrCodesExhausted(told) if told.disconnected => self.ends(End::Unscanned),
             Told::GroupUpdate(update) => {
                 if let Some(renamed) = groups::renamed(update) {
                     self.store.name_groups(&[renamed])?;

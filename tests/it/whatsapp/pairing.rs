@@ -227,6 +227,19 @@ fn h68_new_codes_are_asked_for_when_all_are_used_up_until_a_person_gives_up() {
 }
 
 #[test]
+fn h68_a_code_to_type_outlasts_the_qr_codes_beside_it() {
+    let world = World::new(Kind::Fake);
+    world.server.set_refs(1);
+    let pair = world.begin(&["--phone", OWNER]);
+    let code = world.shown("code");
+    std::thread::sleep(FIRST_CODE + Duration::from_secs(2));
+    assert_eq!(code, world.shown("code"));
+    world.server.type_code(OWNER, &code).expect("the code is good");
+    done(pair).ok();
+    assert_eq!(1, world.linked_devices());
+}
+
+#[test]
 fn a_link_is_ended_before_another_is_made() {
     let world = World::linked(Kind::Fake);
     for is_running in [true, false] {
