@@ -293,11 +293,15 @@ impl Link<'_> {
         log::info!("whatsapp connection={} is over: {end:?}", self.run_count);
         self.groups.interrupt();
         let is_unscanned = end == End::Unscanned;
+        // That the phone has taken us in may be heard after it.
+        let is_restart = end == End::Code(515);
         self.tell(Event::Ended(end))?;
         if is_unscanned {
             self.end_pairing(Step::Expired)?;
         } else if let Some(act) = self.machine.act() {
             self.end_pairing(Step::Failed { error: act.to_owned() })?;
+        } else if !is_restart && self.pairing.as_ref().is_some_and(Pairing::shows_code) {
+            self.end_pairing(Step::Expired)?;
         }
         Ok(())
     }

@@ -182,6 +182,11 @@ impl Pairing {
         is_begun.then(|| PairCodeOptions { phone_number, ..PairCodeOptions::default() })
     }
 
+    /// Whether a code to type is shown. It is as good as the connection that it was made for.
+    pub(super) fn shows_code(&self) -> bool {
+        self.code_until.is_some()
+    }
+
     /// Whether a code was shown that nobody has typed in time.
     pub(super) fn is_expired(&self, now: UnixMs) -> bool {
         self.code_until.is_some_and(|until| until <= now)

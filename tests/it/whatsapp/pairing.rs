@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use rust_claw_fake_whatsapp::Addressing;
+use rust_claw_fake_whatsapp::{Addressing, Fault};
 use rustix::process::Signal;
 
 use super::{ADA, OWNER, World};
@@ -224,6 +224,29 @@ fn h68_new_codes_are_asked_for_when_all_are_used_up_until_a_person_gives_up() {
     assert_eq!([0, 1], worlds.each_ref().map(World::linked_devices));
     assert!(daemon.is_alive());
     assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h68_a_code_to_type_is_renewed_when_the_server_ends_it() {
+    let ends: [fn(&World); 2] = [
+        |world| world.server.refresh_code(OWNER),
+        // A code is as good as the connection that it was made for.
+        |world| world.server.fault(Fault::Hangup),
+    ];
+    for (number, end) in ends.iter().enumerate() {
+        let world = World::new(Kind::Fake);
+        let pair = world.begin(&["--phone", OWNER]);
+        let first = world.shown("code");
+        end(&world);
+        let second = world.shown_after(Duration::ZERO, "code", &first);
+        world.server.wait_code_offer(OWNER);
+        world.server.type_code(OWNER, &first).expect_err("it is another now");
+        assert_eq!(0, world.linked_devices(), "{number}");
+        world.server.type_code(OWNER, &second).expect("the code is good");
+        let said = done(pair).ok();
+        assert!(said.contains(&first) && said.contains(&second), "{said}");
+        assert_eq!(1, world.linked_devices(), "{number}");
+    }
 }
 
 #[test]

@@ -51,6 +51,14 @@ impl Server {
         assert!(offered.is_some(), "no client shows a code for {number}\n{}", self.trace());
     }
 
+    /// The server wants another code for that number: the one that is shown is no good any more.
+    ///
+    /// # Panics
+    /// No client shows a code for it.
+    pub fn refresh_code(&self, number: &str) {
+        self.shared().change(|state| state.refresh_code(number));
+    }
+
     /// A person types a code into the phone of that number.
     ///
     /// # Errors
@@ -128,27 +136,45 @@ impl State {
         offers.filter(|(_, offer)| offer.number == number).last()
     }
 
+    fn refresh_code(&mut self, number: &str) {
+        let (link, offer) = self.code_offer(number).expect("a client shows a code");
+        let refresh = el("link_code_companion_reg").attr("stage", "refresh_code").children([el(
+            "link_code_pairing_ref",
+        )
+        .bytes(offer.reference.clone())
+        .build()]);
+        self.notify_of_code(link, refresh.build());
+        if let Some(candidate) = self.candidate_mut(link) {
+            candidate.code = None;
+        }
+    }
+
+    fn notify_of_code(&mut self, link: LinkId, what: Node) {
+        let notification = el("notification")
+            .attr("from", server_jid())
+            .attr("type", "link_code_companion_reg")
+            .attr("id", self.next_id())
+            .attr("t", now_seconds())
+            .children([what]);
+        self.send(link, notification.build());
+    }
+
     /// Sends the phone's side to the client; the phone's identity.
     fn greet_by_code(&mut self, link: LinkId, number: &str, sealed_key: &[u8]) -> KeyPair {
         let user = self.user_by_number(number);
         let identity = self.users[user].phone.identity().clone();
-        let id = self.next_id();
-        let reference = match self.code_offer(number) {
-            Some((_, offer)) => offer.reference.clone(),
-            None => Vec::new(),
-        };
+        let offer = self.candidate_mut(link).and_then(|candidate| candidate.code.as_mut());
+        let reference = offer.map_or_else(Vec::new, |offer| {
+            // Of a code that was typed wrong before.
+            offer.finish = None;
+            offer.reference.clone()
+        });
         let hello = el("link_code_companion_reg").attr("stage", "primary_hello").children([
             el("link_code_pairing_wrapped_primary_ephemeral_pub").bytes(sealed_key).build(),
             el("primary_identity_pub").bytes(key_bytes(&identity.public_key)).build(),
             el("link_code_pairing_ref").bytes(reference).build(),
         ]);
-        let notification = el("notification")
-            .attr("from", server_jid())
-            .attr("type", "link_code_companion_reg")
-            .attr("id", id)
-            .attr("t", now_seconds())
-            .children([hello.build()]);
-        self.send(link, notification.build());
+        self.notify_of_code(link, hello.build());
         identity
     }
 
