@@ -8,7 +8,7 @@ use crate::support::{Kind, wait_for};
 
 impl World {
     /// What Ada's phone shows, oldest first.
-    fn ada_sees(&self) -> Vec<String> {
+    pub(super) fn ada_sees(&self) -> Vec<String> {
         self.server.journal(|journal| {
             let hers = journal.seen.iter().filter(|seen| seen.phone == ADA);
             hers.filter_map(|seen| seen.text().map(str::to_owned)).collect()

@@ -8,6 +8,7 @@ mod flood;
 mod friend;
 mod link;
 mod messages;
+mod pace;
 mod pairing;
 mod peer;
 mod release;
