@@ -10,12 +10,12 @@ use super::{OWNER, World};
 use crate::support::{Kind, wait_for, wait_longer};
 
 impl World {
-    fn logins(&self) -> usize {
+    pub(super) fn logins(&self) -> usize {
         self.server.connections().iter().filter(|connection| connection.logged_in).count()
     }
 
     /// Waits for a further login; a person cuts the pauses short.
-    fn wait_login(&self, before: usize) {
+    pub(super) fn wait_login(&self, before: usize) {
         wait_for("a further login", || {
             let shown = self.state("whatsapp");
             if matches!(shown["state"].as_str(), Some("backoff" | "replaced" | "outdated")) {
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// That the terminal and the scripts are served as ever.
-    fn check_others(&self, text: &str) {
+    pub(super) fn check_others(&self, text: &str) {
         let before = self.home.answers("script:other").len();
         self.home.inject("script:other", text);
         wait_for("an answer elsewhere", || before < self.home.answers("script:other").len());

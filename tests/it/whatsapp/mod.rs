@@ -6,6 +6,7 @@ mod crash;
 mod e2e;
 mod flood;
 mod friend;
+mod hostile;
 mod link;
 mod messages;
 mod pace;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use wacore_binary::Node;
 
+use crate::hostile::Hostile;
 use crate::link::{LinkId, Outgoing};
 use crate::login::BANNED;
 use crate::state::{Address, State};
@@ -47,6 +48,8 @@ pub enum Fault {
     Ban(u32),
     /// Whether connections are closed as soon as they are accepted.
     Refuse(bool),
+    /// Harms connections, those that there are and those to come, until [`Fault::Heal`].
+    Hostile(Hostile),
     /// Ends all that lasts and forgets all that was to come.
     Heal,
 }
@@ -79,6 +82,7 @@ pub(crate) struct Faults {
     frozen: BTreeSet<Scope>,
     failing: BTreeMap<Scope, Refusal>,
     pub(crate) refusing: bool,
+    pub(crate) hostile: Option<Hostile>,
     /// Messages that [`Fault::Reorder`] holds back until the next to the same device.
     pub(crate) held: Vec<(Address, Node)>,
 }
@@ -140,6 +144,16 @@ impl State {
                 self.faults.failing.insert(scope, Refusal { reason: BANNED, ban_seconds });
             }
             Fault::Refuse(refusing) => self.faults.refusing = refusing,
+            Fault::Hostile(hostile) => {
+                self.faults.hostile = Some(hostile);
+                self.each(scope, |state, link| {
+                    if state.links.get(&link).is_some_and(|open| open.address().is_some()) {
+                        state.harm(link);
+                    } else {
+                        state.hang_up(link);
+                    }
+                });
+            }
             Fault::Heal => self.faults = Faults::default(),
             Fault::Hangup => self.each(scope, State::hang_up),
             Fault::Close => self.each(scope, |state, link| state.end(link, None)),

@@ -31,6 +31,8 @@ pub struct Journal {
     pub presences: Vec<Presence>,
     /// What the phones' owners would see.
     pub seen: Vec<Seen>,
+    /// Connections that met [`crate::Fault::Hostile`].
+    pub harmed: usize,
     trace: VecDeque<String>,
 }
 

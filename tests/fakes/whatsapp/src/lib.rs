@@ -13,7 +13,7 @@
 //! - `iq`, `prekeys`, `usync`, `group`: questions and answers
 //! - `relay`, `offline`, `receipt`: messages on their way, receipts, typing, presence
 //! - `phone`: the virtual phones; `http`: media and history
-//! - `fault`: what can be made to go wrong; `journal`: what happened
+//! - `fault`, `hostile`: what can be made to go wrong; `journal`: what happened
 //! - [`friend`]: another phone, played by a client that is not ours
 //!
 //! It is no model of WhatsApp's limits: nobody is banned, and nothing is checked that a client
@@ -22,6 +22,7 @@
 mod fault;
 pub mod friend;
 mod group;
+mod hostile;
 mod http;
 mod iq;
 mod journal;
@@ -42,6 +43,7 @@ mod wire;
 mod xml;
 
 pub use fault::Fault;
+pub use hostile::Hostile;
 pub use journal::{
     ChatState, ConnectionInfo, Journal, Outcome, Presence, Receipt, Seen, SentMessage,
 };

@@ -58,6 +58,10 @@ pub(crate) enum Phase {
 /// What the writing thread is to do.
 pub(crate) enum Outgoing {
     Stanza(Node),
+    /// One frame as it is.
+    Frame(Vec<u8>),
+    /// One frame that is encrypted.
+    Sealed(Vec<u8>),
     /// Close with this code, after all before it.
     Close(Option<u16>),
 }
@@ -103,7 +107,14 @@ pub(crate) fn serve(shared: &Arc<Shared>, stream: &TcpStream, id: LinkId) {
 /// Upgrade and handshake; leaves a thread that writes what is pushed to the link.
 fn greet(shared: &Arc<Shared>, stream: &TcpStream, id: LinkId) -> io::Result<(Reader, Greeted)> {
     stream.set_nodelay(true)?;
+    let hostile = shared.change(|state| {
+        let hostile = state.faults.early_harm();
+        state.journal.harmed += usize::from(hostile.is_some());
+        hostile
+    });
+    hostile.map_or(Ok(()), |hostile| hostile.accept(stream))?;
     let (mut reader, mut writer) = wire::upgrade(stream)?;
+    hostile.map_or(Ok(()), |hostile| hostile.greet(stream, &mut reader, &mut writer))?;
     let identity = shared.look(|state| Arc::clone(&state.identity));
     let Greeting { pattern, client_key, payload, incoming, outgoing } =
         noise::greet(&identity, &mut reader, &mut writer)?;
@@ -174,6 +185,8 @@ fn write(
         shared.pass(id);
         let written = match what {
             Outgoing::Stanza(node) => writer.stanza(&node),
+            Outgoing::Frame(bytes) => writer.frame(&bytes),
+            Outgoing::Sealed(bytes) => writer.sealed(&bytes),
             Outgoing::Close(code) => {
                 // The client has its say about when it is over, but not for ever. Where any of
                 // this fails, the connection has ended by itself.

@@ -83,6 +83,7 @@ impl State {
         }
         let success = self.success(device);
         self.send(link, success);
+        self.harm(link);
     }
 
     fn success(&self, device: Address) -> Node {

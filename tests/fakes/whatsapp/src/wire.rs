@@ -158,14 +158,29 @@ impl Writer {
         self.socket.send(Message::Binary(Bytes::from(frame))).map_err(io::Error::other)
     }
 
+    /// Sends bytes as they are, in a message of their own.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send(Message::Binary(Bytes::copy_from_slice(bytes))).map_err(io::Error::other)
+    }
+
     /// Sends one stanza.
     ///
     /// # Errors
     /// The connection ended.
     pub(crate) fn stanza(&mut self, node: &Node) -> io::Result<()> {
-        let plain = marshal(node).map_err(io::Error::other)?;
+        self.sealed(&marshal(node).map_err(io::Error::other)?)
+    }
+
+    /// Sends one frame, encrypted.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub(crate) fn sealed(&mut self, plain: &[u8]) -> io::Result<()> {
         let (cipher, counter) = self.cipher.as_mut().ok_or(io::ErrorKind::InvalidInput)?;
-        let sealed = cipher.encrypt_with_counter(*counter, &plain).map_err(io::Error::other)?;
+        let sealed = cipher.encrypt_with_counter(*counter, plain).map_err(io::Error::other)?;
         *counter += 1;
         self.frame(&sealed)
     }
