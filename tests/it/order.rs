@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Follower, Home, line, wait_for};
+use rust_claw::limits::{RETRIES_MAX, RETRY_FIRST};
+
+use crate::support::{Follower, Home, line, wait_for, wait_longer};
 
 fn with_time(chat: &str, text: &str, sent_at_ms: i64) -> Value {
     let mut line = line(chat, text);
@@ -144,6 +146,42 @@ fn h12_steady_messages_do_not_hurry_a_failing_agent() {
         "SELECT (SELECT started_at_ms FROM runs WHERE id = 2) - ended_at_ms FROM runs WHERE id = 1",
     );
     assert!(4_900 <= pause, "{pause} ms");
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h11_after_five_growing_pauses_a_message_is_given_up_and_told_once() {
+    let home = Home::new();
+    let chat = home.register("a");
+    let daemon = home.start();
+    home.inject(&chat, "m fake:error=other");
+    let pauses = RETRY_FIRST * (2_u32.pow(RETRIES_MAX) - 1);
+    wait_longer(pauses, "the end of all attempts", || !home.answers(&chat).is_empty());
+    let runs = home.number("SELECT count(*) FROM runs WHERE state = 'failed'");
+    assert_eq!(i64::from(1 + RETRIES_MAX), runs);
+    for attempt in 1..=RETRIES_MAX {
+        let pause = home.number(&format!(
+            "SELECT (SELECT started_at_ms FROM runs WHERE id = {attempt} + 1) - ended_at_ms
+             FROM runs WHERE id = {attempt}"
+        ));
+        let least = RETRY_FIRST * 2_u32.pow(attempt - 1);
+        // The program counts from its own look at the clock, a little before.
+        assert!(least.as_millis() <= u128::try_from(pause + 100).expect("no less than 0"));
+    }
+    let given_up = "after 6 attempts: fake error: other";
+    let status = home.run(&["status"]).ok();
+    assert!(status.contains(&format!("gave up    #1 {chat} after 6 attempts")), "{status}");
+    let why = home.run(&["why", "last"]).ok();
+    assert!(why.contains("gave up    ") && why.contains("rust-claw retry 1"), "{why}");
+    assert_eq!(Some(0), daemon.stop());
+    // The pause that protects a chat which goes on writing to a broken agent ends with the program.
+    let daemon = home.start();
+    home.inject(&chat, "n");
+    wait_for("the next answer", || home.answers(&chat).len() == 2);
+    let answers = home.answers(&chat);
+    assert!(answers[0].starts_with('⚠') && answers[0].contains(given_up), "{answers:?}");
+    assert_eq!("Andy: echo: n", answers[1]);
+    assert_eq!(1, home.number("SELECT count(*) FROM dead_letters"));
     assert_eq!(Some(0), daemon.stop());
 }
 
