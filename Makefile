@@ -15,6 +15,9 @@ ARGS ?=
 WITH_RELEASE ?= $(if $(filter true,$(CI)),1,0)
 # How long `make soak` talks; the line drops as often in an hour as it may in a day.
 SOAK_SECONDS ?= 3600
+# How often it then ends the connections of 120 programs, each of which comes back ten times a
+# minute at most.
+SOAK_DISCONNECTS ?= 10000
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -48,7 +51,8 @@ help:
 	@echo 'make test     get what the tests need (tests/setup.sh), build, run all tests; ARGS=name'
 	@echo 'make check    formatting, lints, documentation'
 	@echo 'make bench    measure speed and size'
-	@echo 'make soak     an hour of WhatsApp with drops, restarts and power cuts; SOAK_SECONDS=600'
+	@echo 'make soak     an hour of WhatsApp with drops, restarts and power cuts, then'
+	@echo '              10,000 disconnects; SOAK_SECONDS=600, SOAK_DISCONNECTS=1000'
 	@echo 'make clean    remove all that was built'
 
 program:
@@ -149,7 +153,8 @@ bench: runner bench-agent
 soak: runner bench-agent
 	@tests/setup.sh
 	@. '$(TARGET)/test-tools/env.sh'; \
-	  $(CARGO) run --release --locked --package rust-claw-bench -- --soak '$(SOAK_SECONDS)'
+	  $(CARGO) run --release --locked --package rust-claw-bench -- --soak '$(SOAK_SECONDS)' && \
+	  $(CARGO) run --release --locked --package rust-claw-bench -- --disconnects '$(SOAK_DISCONNECTS)'
 
 clean:
 	$(CARGO) clean

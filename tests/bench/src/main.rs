@@ -5,6 +5,7 @@
 //! answers at once. Both look at the same clock. For figures that hold, nothing else should run.
 
 mod bed;
+mod disconnects;
 mod living;
 mod load;
 mod phone;
@@ -37,6 +38,10 @@ struct Arguments {
     /// no table: WhatsApp with drops and restarts, for so many seconds
     #[argh(option, arg_name = "seconds")]
     soak: Option<u64>,
+
+    /// no table: so many forced disconnects of WhatsApp, by every code in turn
+    #[argh(option, arg_name = "count")]
+    disconnects: Option<usize>,
 
     /// which parts: turns, storing, idle, output, crowd, tools, tasks, wall, living, whatsapp; all, if none is named
     #[argh(positional)]
@@ -103,6 +108,9 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     build()?;
     if let Some(seconds) = arguments.soak {
         return soak::run(Duration::from_secs(seconds));
+    }
+    if let Some(count) = arguments.disconnects {
+        return disconnects::run(count);
     }
     let extent = Extent { quick: arguments.quick };
     table::head("what")?;

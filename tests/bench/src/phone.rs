@@ -12,11 +12,12 @@ use rust_claw_fake_whatsapp::{Addressing, Server};
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::bed::Bed;
 
 /// The number that the assistant shares with its owner.
 pub(crate) const OWNER: &str = "4915550000001";
 /// The friend's.
-const ADA: &str = "4915550000002";
+pub(crate) const ADA: &str = "4915550000002";
 /// Linking takes seconds.
 const GIVE_UP: Duration = Duration::from_mins(2);
 
@@ -46,11 +47,6 @@ impl Phones {
         Ok(Phones { server, friend })
     }
 
-    /// What a program has to be told to find the server.
-    pub(crate) fn settings(&self) -> [(&'static str, String); 2] {
-        [("WHATSAPP_URL", self.server.url()), ("WHATSAPP_VERSION", "2.3000.1043857760".to_owned())]
-    }
-
     /// A chat of the owner and the friend, which `folder` answers when it is called by name.
     pub(crate) fn group(&self, store: &mut Store, folder: GroupFolder) -> Outcome<ChatJid> {
         let subject = folder.to_string();
@@ -69,31 +65,41 @@ impl Phones {
         Ok(new.jid)
     }
 
-    /// Links the home at `root` to the owner's account.
-    ///
-    /// With the program of the tests: ours checks the server's certificate. What it leaves there
-    /// lets ours in, which then resumes with a key that it knows.
-    pub(crate) fn link(&self, root: &Path, store: &Store) -> Outcome<()> {
-        let mut command = Command::new(program_of_tests()?);
-        command.arg("--home").arg(root).arg("pair").env_clear().envs(self.settings());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut pair = command.spawn()?;
-        let give_up = Instant::now() + GIVE_UP;
-        while Instant::now() < give_up {
-            if let Some(status) = pair.try_wait()? {
-                return if status.success() { Ok(()) } else { Err("`pair` failed".into()) };
-            }
-            let shown = state(store, "whatsapp.pairing")?;
-            if let Some(qr) = shown["qr"].as_str() {
-                // Scanned twice it is refused, which is all the same.
-                self.server.scan(OWNER, qr).ok();
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        pair.kill()?;
-        pair.wait()?;
-        Err("`pair` does not end".into())
+    /// Links a home to the owner's account.
+    pub(crate) fn link(&self, bed: &Bed) -> Outcome<()> {
+        link(&self.server, &program_of_tests()?, OWNER, bed)
     }
+}
+
+/// What a program has to be told to find the server.
+pub(crate) fn settings(server: &Server) -> [(&'static str, String); 2] {
+    [("WHATSAPP_URL", server.url()), ("WHATSAPP_VERSION", "2.3000.1043857760".to_owned())]
+}
+
+/// Links a home to the account of a number.
+///
+/// With the program of the tests: ours checks the server's certificate. What it leaves there
+/// lets ours in, which then resumes with a key that it knows.
+pub(crate) fn link(server: &Server, program: &Path, number: &str, bed: &Bed) -> Outcome<()> {
+    let mut command = Command::new(program);
+    command.arg("--home").arg(bed.home.root()).arg("pair").env_clear().envs(settings(server));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut pair = command.spawn()?;
+    let give_up = Instant::now() + GIVE_UP;
+    while Instant::now() < give_up {
+        if let Some(status) = pair.try_wait()? {
+            return if status.success() { Ok(()) } else { Err("`pair` failed".into()) };
+        }
+        let shown = state(&bed.store, "whatsapp.pairing")?;
+        if let Some(qr) = shown["qr"].as_str() {
+            // Scanned twice it is refused, which is all the same.
+            server.scan(number, qr).ok();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    pair.kill()?;
+    pair.wait()?;
+    Err("`pair` does not end".into())
 }
 
 /// Whether the program says that it is online.
@@ -102,12 +108,12 @@ pub(crate) fn is_online(store: &Store) -> rust_claw::store::Result<Option<()>> {
 }
 
 /// What the program says about itself under `key`.
-fn state(store: &Store, key: &str) -> Outcome<Value> {
+pub(crate) fn state(store: &Store, key: &str) -> Outcome<Value> {
     Ok(store.get_state(key)?.map_or(Ok(Value::Null), |text| serde_json::from_str(&text))?)
 }
 
 /// Builds the program as the tests have it, and says where it is.
-fn program_of_tests() -> Outcome<PathBuf> {
+pub(crate) fn program_of_tests() -> Outcome<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["test", "--no-run", "--quiet", "--locked", "--package", "rust-claw", "--test", "it"])

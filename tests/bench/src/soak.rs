@@ -12,7 +12,7 @@ use rust_claw_fake_whatsapp::Fault;
 
 use crate::Outcome;
 use crate::bed::{Bed, Place, Served, folder};
-use crate::phone::{OWNER, Phones, is_online};
+use crate::phone::{self, OWNER, Phones, is_online};
 use crate::table::{mb, note};
 
 const GROUPS: usize = 3;
@@ -32,16 +32,16 @@ const RESTARTS: u32 = 6;
 const GIVE_UP: Duration = Duration::from_mins(5);
 
 /// What may be more at the end of the second half than at its beginning.
-const RSS_KIB_MAX: u64 = 2048;
-const THREADS_MAX: u64 = 1;
-const DESCRIPTORS_MAX: u64 = 2;
+pub(crate) const RSS_KIB_MAX: u64 = 2048;
+pub(crate) const THREADS_MAX: u64 = 1;
+pub(crate) const DESCRIPTORS_MAX: u64 = 2;
 
 /// What the process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Sample {
-    rss_kib: u64,
-    threads: u64,
-    descriptors: u64,
+pub(crate) struct Sample {
+    pub(crate) rss_kib: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
 }
 
 /// What goes wrong with the line, in turn.
@@ -108,8 +108,8 @@ impl Soak {
     fn new() -> Outcome<Soak> {
         let phones = Phones::new()?;
         let mut bed = Bed::new(Place::Disk, 0)?;
-        bed.env = phones.settings().into();
-        phones.link(bed.home.root(), &bed.store)?;
+        bed.env = phone::settings(&phones.server).into();
+        phones.link(&bed)?;
         let mut chats = Vec::new();
         for number in 0..GROUPS {
             chats.push(phones.group(&mut bed.store, folder(number))?);
@@ -205,7 +205,7 @@ impl Soak {
     }
 }
 
-fn sample(served: &Served) -> Outcome<Sample> {
+pub(crate) fn sample(served: &Served) -> Outcome<Sample> {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", served.pid()))?.count();
     Ok(Sample {
         rss_kib: served.status("VmRSS")?,

@@ -6,7 +6,7 @@ use rust_claw::ids::{ChatJid, UnixMs};
 use rust_claw::store::{NewOutbox, OutboxKind};
 
 use crate::bed::{Bed, Place, Served, folder};
-use crate::phone::{Phones, is_online};
+use crate::phone::{self, Phones, is_online};
 use crate::table::{Row, Times, mb, note, row};
 use crate::{Extent, Outcome};
 
@@ -20,8 +20,8 @@ pub(crate) fn measure(extent: Extent) -> Outcome<()> {
     }
     let mut phones = Phones::new()?;
     let mut bed = Bed::new(Place::Disk, 0)?;
-    bed.env = phones.settings().into();
-    phones.link(bed.home.root(), &bed.store)?;
+    bed.env = phone::settings(&phones.server).into();
+    phones.link(&bed)?;
     let mut chats = Vec::new();
     for number in 0..GROUPS {
         chats.push(phones.group(&mut bed.store, folder(number))?);
