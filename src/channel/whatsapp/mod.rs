@@ -185,3 +185,26 @@ fn deliver(
 
 /// The net under the link's own ring.
 const OFFLINE_WAIT: Duration = Duration::from_secs(15 * POLL_INTERVAL.as_secs());
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn what_panics_or_fails_begins_again_with_growing_pauses() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = Home::at(folder.path());
+        home.create().expect("a home");
+        let bell = Doorbell::new(&home).expect("a bell");
+        let (count, began) = (AtomicUsize::new(0), Instant::now());
+        supervise(&AtomicBool::new(false), &bell, || match count.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("at first"),
+            1 => Err("then".to_owned()),
+            _ => Ok(()),
+        });
+        assert_eq!(3, count.into_inner());
+        assert!(3 * LINK_RESTART_FIRST <= began.elapsed(), "5 s, then 10 s");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rust_claw_fake_whatsapp::Fault;
 use serde_json::json;
 
-use super::{OWNER, World};
+use super::{ADA, OWNER, World};
 use crate::support::{Kind, wait_for, wait_longer};
 
 impl World {
@@ -146,5 +146,29 @@ fn h65_a_server_that_is_down_at_the_start_holds_up_nothing() {
     world.server.fault(Fault::Refuse(false));
     let before = world.logins();
     world.wait_login(before);
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn a_link_that_fails_is_made_again_and_nothing_else_notices() {
+    let world = World::linked(Kind::Fake);
+    world.private(&world.ada.pn.to_string());
+    world.home.register("other");
+    let mut daemon = world.start();
+    // It cannot go on where it cannot say how it stands.
+    world.home.edit(
+        "CREATE TRIGGER broken BEFORE INSERT ON state WHEN new.key = 'whatsapp'
+         BEGIN SELECT RAISE(ABORT, 'broken'); END",
+    );
+    world.server.fault_for(OWNER, Fault::Hangup);
+    let line = daemon.wait_line("the thread `whatsapp` begins again in ");
+    assert!(line.contains("5 s") && line.contains("broken"), "{line}");
+    world.check_others("are you there?");
+    daemon.wait_line("begins again in 10 s");
+    world.home.edit("DROP TRIGGER broken");
+    world.server.say_text(ADA, OWNER, "and you?");
+    wait_for("an answer", || world.ada_sees() == ["Andy: echo: and you?"]);
+    assert!(daemon.is_alive());
+    assert_eq!(1, world.server.max_connections_at_once(OWNER));
     assert_eq!(Some(0), daemon.stop());
 }
