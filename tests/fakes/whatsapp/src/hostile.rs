@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use wacore_binary::{Jid, Node};
+use wacore_binary::{Jid, Node, marshal};
 
 use crate::fault::Faults;
 use crate::link::{LinkId, Outgoing};
@@ -138,8 +138,17 @@ impl State {
                 Hostile::Frames => Outgoing::Frame(noise(seed, count)),
                 // The first byte says that nothing is compressed.
                 Hostile::Sealed => Outgoing::Sealed([&[0], noise(seed, count).as_slice()].concat()),
-                _ => Outgoing::Stanza(nonsense(&mut random, 0)),
+                _ => Outgoing::Sealed(stanza(&mut random)),
             });
+        }
+    }
+}
+
+/// Something without sense that can be written as a stanza, as not all can.
+fn stanza(random: &mut StdRng) -> Vec<u8> {
+    loop {
+        if let Ok(bytes) = marshal(&nonsense(random, 0)) {
+            return bytes;
         }
     }
 }
