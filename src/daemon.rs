@@ -198,14 +198,7 @@ impl Daemon {
             })?;
         }
         let (ask_engine, asked) = bounded(1);
-        let dispatcher = Dispatcher::new(
-            limits,
-            jobs_in,
-            Store::open(&home.database())?,
-            home.clone(),
-            ask_engine,
-            Arc::clone(&shared.places.lacking),
-        );
+        let dispatcher = Dispatcher::new(limits, jobs_in, Arc::clone(&shared), ask_engine);
         daemon.spawn("dispatcher".to_owned(), &died, move || {
             dispatcher.run(&heard);
             Ok(())

@@ -6,19 +6,17 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, at, bounded, never, select_biased};
 
 use crate::agent::notice;
-use crate::agent::{Control, Job};
+use crate::agent::{Control, Job, Shared};
 use crate::doorbell::Doorbell;
-use crate::home::Home;
 use crate::ids::UnixMs;
 use crate::queue::{Effect, Event, Limits, Queue, RunKey, Uptime};
 use crate::sandbox::Engine;
-use crate::store::{self, Store};
+use crate::store;
 
 /// What the dispatcher is told.
 #[derive(Debug)]
@@ -42,33 +40,26 @@ pub struct Dispatcher {
     /// The ears of the runs that live.
     runs: BTreeMap<RunKey, Sender<Control>>,
     jobs: Sender<Job>,
-    store: Store,
-    home: Home,
+    shared: Arc<Shared>,
     ask_engine: Sender<()>,
-    lacking: Arc<AtomicUsize>,
     started_at: Instant,
 }
 
 impl Dispatcher {
-    /// A dispatcher with an empty queue. `jobs` must have room for as many as `limits` lets run;
-    /// `lacking` always says [`Queue::slots_lacking`].
+    /// A dispatcher with an empty queue. `jobs` must have room for as many as `limits` lets run.
     pub fn new(
         limits: Limits,
         jobs: Sender<Job>,
-        store: Store,
-        home: Home,
+        shared: Arc<Shared>,
         ask_engine: Sender<()>,
-        lacking: Arc<AtomicUsize>,
     ) -> Dispatcher {
         Dispatcher {
             queue: Queue::new(limits),
             engine: None,
             runs: BTreeMap::new(),
             jobs,
-            store,
-            home,
+            shared,
             ask_engine,
-            lacking,
             started_at: Instant::now(),
         }
     }
@@ -99,7 +90,7 @@ impl Dispatcher {
                     return;
                 }
             }
-            self.lacking.store(self.queue.slots_lacking(), Ordering::Relaxed);
+            self.shared.places.set_lacking(self.queue.slots_lacking());
         }
     }
 
@@ -124,19 +115,16 @@ impl Dispatcher {
             Effect::GiveUp { group, chat, attempts, error, notice: with_notice } => {
                 log::error!("gave up chat={chat} group={group} attempts={attempts} error={error}");
                 let notice = with_notice.then(|| notice::gave_up(&chat, attempts, &error));
-                let done = self.store.give_up(
-                    &chat,
-                    &group,
-                    attempts,
-                    &error,
-                    notice.as_ref(),
-                    UnixMs::now(),
-                );
+                let now = UnixMs::now();
+                let mut store = self.shared.store();
+                let done = store.give_up(&chat, &group, attempts, &error, notice.as_ref(), now);
+                drop(store);
                 self.said("give up", done.map(drop));
             }
             Effect::Notify { group, chat, kind, error } => {
                 log::error!("cannot answer chat={chat} group={group} kind={kind:?} error={error}");
-                let done = self.store.enqueue(&notice::cannot(&chat, kind, &error), UnixMs::now());
+                let notice = notice::cannot(&chat, kind, &error);
+                let done = self.shared.store().enqueue(&notice, UnixMs::now());
                 self.said("give notice", done.map(drop));
             }
             Effect::AskEngine { error } => {
@@ -158,7 +146,7 @@ impl Dispatcher {
 
     fn said(&self, doing: &str, done: Result<(), store::Error>) {
         match done {
-            Ok(()) => Doorbell::ring(&self.home),
+            Ok(()) => Doorbell::ring(&self.shared.home),
             // The messages stay pending; the next start finds them.
             Err(error) => log::error!("cannot {doing}: {error}"),
         }

@@ -89,7 +89,7 @@ impl Shared {
 
     /// The workers' connection, for one statement or one transaction: nobody may hold it while it
     /// waits for anything else. A worker that panicked has rolled its transaction back.
-    fn store(&self) -> MutexGuard<'_, Store> {
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

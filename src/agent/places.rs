@@ -1,6 +1,5 @@
 //! How many sandboxes may live: each has a place from before its start until it is gone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
@@ -12,8 +11,7 @@ pub struct Places {
     /// One word in the channel for each place that is taken.
     taken: Sender<()>,
     left: Receiver<()>,
-    /// How many more the queue would have: it says so after each of its steps.
-    pub lacking: Arc<AtomicUsize>,
+    lacking: AtomicUsize,
 }
 
 /// One that is taken, until this is dropped.
@@ -23,7 +21,7 @@ impl Places {
     /// `count` free ones.
     pub fn new(count: usize) -> Places {
         let (taken, left) = bounded(count);
-        Places { taken, left, lacking: Arc::default() }
+        Places { taken, left, lacking: AtomicUsize::new(0) }
     }
 
     /// Waits for a place. `None`: the run is to end, by a word from `control` or its hang-up; words
@@ -41,6 +39,11 @@ impl Places {
                 }
             }
         }
+    }
+
+    /// How many more the queue would have: it says so after each of its steps.
+    pub fn set_lacking(&self, count: usize) {
+        self.lacking.store(count, Ordering::Relaxed);
     }
 
     /// Whether a sandbox that has nothing to do is in somebody's way. True for as many as are.
@@ -80,7 +83,7 @@ mod tests {
     fn no_more_leave_than_are_in_the_way() {
         let places = Places::new(3);
         assert!(!places.is_one_lacking());
-        places.lacking.store(2, Ordering::Relaxed);
+        places.set_lacking(2);
         assert_eq!([true, true, false], [(); 3].map(|()| places.is_one_lacking()));
     }
 }

@@ -17,6 +17,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -105,6 +106,8 @@ impl<Out: Write> Agent<Out> {
     /// Says whether it is to go on.
     fn turn(&mut self, came: u128, prompt: &str, file: Option<&str>) -> io::Result<bool> {
         if let Some(ms) = number(prompt, "bench:sleep=") {
+            // To the microsecond: what it oversleeps would count as ours.
+            rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
             thread::sleep(Duration::from_millis(ms));
         }
         if let Some(mb) = number(prompt, "bench:flood=") {
