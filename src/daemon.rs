@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -26,6 +26,7 @@ use crate::queue::{self, Event};
 use crate::sandbox::keeper;
 use crate::schedule::Scheduler;
 use crate::store::{self, RegisterError, Store, TaskError};
+use crate::threads::join_by;
 
 /// Why the daemon cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -299,10 +300,9 @@ impl Daemon {
         self.words = None;
         // Only now: until its end an agent may ask for something.
         self.requests = None;
+        let deadline = Instant::now() + KILL_GRACE;
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                log::debug!("a thread had panicked; its death was told");
-            }
+            join_by(thread, deadline);
         }
         outcome
     }

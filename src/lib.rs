@@ -60,6 +60,7 @@ pub mod sandbox;
 pub mod schedule;
 pub mod service;
 pub mod store;
+mod threads;
 
 /// An error and its causes on one line: `outer: inner: innermost`.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -292,7 +292,6 @@ pub const GROUP_NAME_CHARS_MAX: usize = 100;
 pub const DATABASE_BUSY_MAX: Duration = Duration::from_secs(10);
 
 const _: () = {
-    assert!(STOP_GRACE.as_secs() + 2 * KILL_GRACE.as_secs() < SERVICE_STOP_MAX.as_secs());
     // Every run can report its end even if nobody reads meanwhile.
     assert!(CONCURRENT_RUNS_MAX < DISPATCH_EVENTS_MAX);
     // A stop does not wait for the good-bye, but it should fit.
@@ -303,6 +302,10 @@ const _: () = {
     // A run alone cannot take all connections.
     assert!(4 * PROXY_RUN_REQUESTS_MAX <= PROXY_CONNECTIONS_MAX);
     assert!(PROXY_LINGER_MAX.as_secs() + MODEL_CONNECT_MAX.as_secs() < SERVICE_STOP_MAX.as_secs());
+    assert!(
+        STOP_GRACE.as_secs() + 3 * KILL_GRACE.as_secs() + 2 * LINK_CLOSE_MAX.as_secs()
+            < SERVICE_STOP_MAX.as_secs()
+    );
     // All frames that can wait in a run's channel.
     assert!(RUN_EVENTS_MAX * FRAME_BYTES_UNHELD_MAX <= 16 * 1024 * 1024);
     // JSON writes a byte as six characters at worst; one message does not fill the quarantine.

@@ -50,8 +50,11 @@ use crate::channel::{self, Ended};
 use crate::config::Settings;
 use crate::doorbell::{Doorbell, News, Waker};
 use crate::home::Home;
-use crate::limits::{LINK_RESTART_FIRST, LINK_RETRY_MAX, POLL_INTERVAL, WHATSAPP_WORDS_MAX};
+use crate::limits::{
+    LINK_CLOSE_MAX, LINK_RESTART_FIRST, LINK_RETRY_MAX, POLL_INTERVAL, WHATSAPP_WORDS_MAX,
+};
 use crate::store::Store;
+use crate::threads::join_by;
 
 /// The channel at work. Dropped, it ends the connection and joins its threads.
 pub struct WhatsApp {
@@ -125,10 +128,9 @@ impl Drop for WhatsApp {
         for bell in &self.bells {
             bell.wake();
         }
+        let deadline = Instant::now() + 2 * LINK_CLOSE_MAX;
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                log::error!("a thread of WhatsApp had panicked");
-            }
+            join_by(thread, deadline);
         }
     }
 }
