@@ -13,6 +13,8 @@ IMAGE_FLAGS  ?=
 ARGS ?=
 # Whether the tests also try the program as it is shipped, which takes minutes to build: WITH_RELEASE=1.
 WITH_RELEASE ?= $(if $(filter true,$(CI)),1,0)
+# Tests at a time: one more than processors, as some only wait.
+TEST_THREADS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # How long `make soak` talks; the line drops as often in an hour as it may in a day.
 SOAK_SECONDS ?= 3600
 # How often it then ends the connections of 120 programs, each of which comes back ten times a
@@ -133,7 +135,7 @@ test:
 	  echo "make test: LEFT OUT: every test with '$$part' in its name" >&2; \
 	done; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	  $(CARGO) nextest run --locked --workspace -E "$$filter" $(ARGS); \
+	  $(CARGO) nextest run --locked --workspace --test-threads $(TEST_THREADS) -E "$$filter" $(ARGS); \
 	else \
 	  $(CARGO) test --locked --workspace --no-fail-fast $(ARGS) -- $$skip; \
 	fi

@@ -26,7 +26,7 @@ use super::pairing::{Pairing, Step, Wanted};
 use super::presence::Presence;
 use super::runtime::{Pool, block_on};
 use super::session::Session;
-use super::state::{Do, End, Event, Machine, Meaning, Now, State, meaning};
+use super::state::{Do, End, Event, Machine, Meaning, Now, State, Then, meaning};
 use crate::agent::notice;
 use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::Settings;
@@ -119,6 +119,10 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
         looks = looks.wrapping_add(1);
     }
     link.close();
+    if *link.machine.state() == State::Closing(Then::Rest) {
+        // Nobody tells us of the end any more, and what was unpaired has to be forgotten.
+        link.tell(Event::Ended(End::Removed))?;
+    }
     link.store_off()
 }
 

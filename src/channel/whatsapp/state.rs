@@ -314,13 +314,12 @@ impl Machine {
     pub(super) fn shown(&self, now: Now) -> Value {
         let at = |until: Duration| now.wall.plus(until.saturating_sub(now.up)).0;
         let (name, until, reason) = match &self.state {
-            State::Connecting | State::Closing(Then::Again | Then::Pair) => {
-                ("connecting", None, None)
-            }
+            State::Closing(Then::Later(reason)) => ("backoff", None, Some(&**reason)),
+            // Unpaired is it when its keys are gone, and not before.
+            State::Connecting | State::Closing(_) => ("connecting", None, None),
             State::Online => ("online", None, None),
             State::Backoff { until, reason } => ("backoff", Some(at(*until)), Some(&**reason)),
-            State::Closing(Then::Later(reason)) => ("backoff", None, Some(&**reason)),
-            State::Unpaired | State::Closing(Then::Rest) => ("unpaired", None, None),
+            State::Unpaired => ("unpaired", None, None),
             State::NeedsPairing { reason } => ("needs-pairing", None, Some(&**reason)),
             State::Replaced { until } => ("replaced", Some(at(*until)), None),
             State::Banned { until } => ("banned", Some(until.0), None),

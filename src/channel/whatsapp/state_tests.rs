@@ -315,6 +315,8 @@ fn unpairing_logs_out_and_forgets() {
     let mut world = World::new(true, &Value::Null);
     world.tell(Event::Online);
     assert_eq!(vec![Do::LogOut], world.tell(Event::Unpair));
+    let shown = world.machine.shown(world.now());
+    assert_ne!("unpaired", shown["state"], "its keys are still there");
     assert_eq!(vec![Do::Forget], world.tell(Event::Ended(End::Removed)));
     assert_eq!(State::Unpaired, world.machine.state);
     assert_eq!(vec![Do::Forget], world.tell(Event::Unpair));

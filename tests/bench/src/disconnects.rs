@@ -147,7 +147,10 @@ impl Device {
         };
         bed.store.register_group(&new, UnixMs::now())?;
         let program = bed.serve(1)?.0;
-        Ok(Device { number: digits, bed, program, end_count: 0, warm: None })
+        let mut device = Device { number: digits, bed, program, end_count: 0, warm: None };
+        // What a first answer takes is not what disconnects leave behind.
+        device.settle(server, "the start", Device::hurry)?;
+        Ok(device)
     }
 
     fn is_online(&self, server: &Server) -> Outcome<bool> {

@@ -162,8 +162,11 @@ fn h50_h51_links_fifos_and_folders_are_neither_followed_nor_waited_for() {
     let mode = Mode::RUSR | Mode::WUSR;
     let fifo = tasks.join("fifo.json");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, mode, 0).expect("a FIFO");
-    fs::create_dir_all(tasks.join("folder.json/deep/deeper")).expect("a folder");
-    fs::write(tasks.join("folder.json/deep/x"), "x").expect("a file");
+    // Made elsewhere, as it may be taken away as soon as its name is there.
+    let folder = home.path("folder");
+    fs::create_dir_all(folder.join("deep/deeper")).expect("a folder");
+    fs::write(folder.join("deep/x"), "x").expect("a file");
+    fs::rename(&folder, tasks.join("folder.json")).expect("the same file system");
     std::os::unix::net::UnixListener::bind(tasks.join("socket.json")).expect("a socket");
     for name in ["link.json", "dangling.json", "fifo.json", "folder.json", "socket.json"] {
         wait_taken(&home, "family", "tasks", name);
