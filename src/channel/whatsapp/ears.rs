@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
 use wacore::types::events::{Event, EventHandler, EventInterest, EventKind};
@@ -32,8 +32,9 @@ pub(super) struct Ears {
     to_delivery: Sender<outbound::Word>,
     bell: Waker,
     line: Arc<Line>,
-    /// Whether the server has said a word after the handshake of this connection.
-    pub(super) is_greeted: Arc<AtomicBool>,
+    /// Words that the server has said after the handshake of this connection. What cannot be read
+    /// is none.
+    pub(super) words: Arc<AtomicU64>,
 }
 
 impl Ears {
@@ -43,7 +44,7 @@ impl Ears {
         bell: Waker,
         line: Arc<Line>,
     ) -> Ears {
-        Ears { to_link, to_delivery, bell, line, is_greeted: Arc::default() }
+        Ears { to_link, to_delivery, bell, line, words: Arc::default() }
     }
 
     /// Hands on, if there is room: the library must not wait.
@@ -66,7 +67,7 @@ impl Ears {
                 }
             }
             Event::RawNode(node) => {
-                self.is_greeted.store(true, Ordering::Release);
+                self.words.fetch_add(1, Ordering::AcqRel);
                 if node.tag() == "stream:error" {
                     let code = node.get().attrs().optional_string("code");
                     if let Some(code) = code.and_then(|code| code.parse().ok()) {

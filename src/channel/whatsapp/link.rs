@@ -157,7 +157,8 @@ impl Link<'_> {
         if self.run.as_ref().is_some_and(|run| run.over_since.is_some()) {
             return Ok(REASON_WAIT_MAX / 5);
         }
-        let due = self.machine.due().into_iter().chain(self.presence.due()).min();
+        let dues = [self.machine.due(), self.presence.due(), self.silent_at()];
+        let due = dues.into_iter().flatten().min();
         let pause = due.map_or(LINK_LOOK_INTERVAL, |due| due.saturating_sub(up));
         // Where nothing can happen by itself, the bell alone is listened to.
         let is_asleep =
@@ -210,7 +211,7 @@ impl Link<'_> {
             over_since: None,
             end: None,
             line_end: None,
-            frames: 0,
+            words: 0,
             heard_at: self.started.elapsed(),
             address: self.address,
         };
@@ -230,8 +231,7 @@ impl Link<'_> {
             }
         }
         if let Some(session) = &self.session {
-            session.ears.is_greeted.store(false, Ordering::Release);
-            run.frames = session.client.stats().frames_received;
+            session.ears.words.store(0, Ordering::Release);
             let over = Over { is_over, bell: self.bell.waker() };
             let client = Arc::clone(&session.client);
             run.handle = Some(session.pool.spawn(Box::pin(async move {
@@ -263,17 +263,23 @@ impl Link<'_> {
         }
     }
 
+    /// When the server has been silent for too long, if no look finds that it spoke.
+    fn silent_at(&self) -> Option<Duration> {
+        // While codes are shown, it has nothing to say.
+        let listens = self.session.is_some() && self.pairing.is_none();
+        self.run.as_ref().filter(|_| listens).map(|run| run.heard_at + LINK_SILENCE_MAX)
+    }
+
     fn look_at_run(&mut self) -> Result<(), store::Error> {
         let up = self.started.elapsed();
         let Some(run) = &mut self.run else { return Ok(()) };
         if !run.is_over.load(Ordering::Acquire) {
             let Some(session) = &self.session else { return Ok(()) };
-            let frames = session.client.stats().frames_received;
-            if frames != run.frames {
-                (run.frames, run.heard_at) = (frames, up);
+            let words = session.ears.words.load(Ordering::Acquire);
+            if words != run.words {
+                (run.words, run.heard_at) = (words, up);
             }
-            // While codes are shown, the server has nothing to say.
-            if self.pairing.is_none() && run.heard_at + LINK_SILENCE_MAX <= up {
+            if self.silent_at().is_some_and(|at| at <= up) {
                 return self.tell(Event::Silent);
             }
             return Ok(());
@@ -286,7 +292,7 @@ impl Link<'_> {
         let is_greeted = self
             .session
             .as_ref()
-            .is_none_or(|session| session.ears.is_greeted.load(Ordering::Acquire));
+            .is_none_or(|session| 0 < session.ears.words.load(Ordering::Acquire));
         let end = run.end.take().unwrap_or_else(|| judged(run.line_end.take(), is_greeted));
         self.run = None;
         self.given.line.show(None);
@@ -608,7 +614,7 @@ impl Drop for Link<'_> {
 }
 
 /// Of the looks for which nobody rang, every so many goes into the store: the net under lost rings.
-const LOOKS_PER_NET: u32 = 8;
+const LOOKS_PER_NET: u32 = 4;
 /// How long the reason may come after the end.
 const REASON_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Between two looks where only the bell brings news.
