@@ -195,12 +195,12 @@ impl Dir {
         self.put(name, bytes, mode, |temporary| fs::renameat(&self.0, temporary, &self.0, name))
     }
 
-    /// A new file to which a log is written, with exactly `mode`.
+    /// A new file, to be written to at its end, with exactly `mode`.
     ///
     /// # Errors
     /// [`Rejected::Exists`] for anything of that name, a link too; [`Rejected::BadName`],
     /// [`Rejected::Io`].
-    pub fn append_log(&self, name: &str, mode: RawMode) -> Result<File> {
+    pub fn create_new(&self, name: &str, mode: RawMode) -> Result<File> {
         check_name(name)?;
         self.create_file(name, mode).map_err(failed("create", name))
     }

@@ -25,7 +25,7 @@ use crate::moving;
 use crate::queue::{self, Event};
 use crate::sandbox::keeper;
 use crate::schedule::Scheduler;
-use crate::store::{self, RegisterError, Store, TaskError};
+use crate::store::{self, RegisterError, SharedStore, Store, TaskError};
 use crate::threads::join_by;
 
 /// Why the daemon cannot start or go on.
@@ -165,7 +165,8 @@ impl Daemon {
         close_left_over(&mut store, now, zone)?;
         store.set_states(&[("daemon", &about(now)), (keeper::STATE_KEY, keeper::LOOKING)])?;
 
-        let shared = Shared::new(home, settings, Store::open(&home.database())?)?;
+        let shared_store = SharedStore::new(Store::open(&home.database())?)?;
+        let shared = Shared::new(home, settings, shared_store)?;
         let proxy = upstream(&shared.settings)?
             .map(|upstream| Proxy::start(&Listen::Unix(home.proxy()), upstream))
             .transpose()?;

@@ -116,15 +116,15 @@ impl Dispatcher {
                 log::error!("gave up chat={chat} group={group} attempts={attempts} error={error}");
                 let notice = with_notice.then(|| notice::gave_up(&chat, attempts, &error));
                 let now = UnixMs::now();
-                let mut store = self.shared.store();
-                let done = store.give_up(&chat, &group, attempts, &error, notice.as_ref(), now);
-                drop(store);
+                let done = self.shared.store.durably(|store| {
+                    store.give_up(&chat, &group, attempts, &error, notice.as_ref(), now)
+                });
                 self.said("give up", done.map(drop));
             }
             Effect::Notify { group, chat, kind, error } => {
                 log::error!("cannot answer chat={chat} group={group} kind={kind:?} error={error}");
                 let notice = notice::cannot(&chat, kind, &error);
-                let done = self.shared.store().enqueue(&notice, UnixMs::now());
+                let done = self.shared.store.durably(|store| store.enqueue(&notice, UnixMs::now()));
                 self.said("give notice", done.map(drop));
             }
             Effect::AskEngine { error } => {

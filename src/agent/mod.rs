@@ -15,7 +15,7 @@ pub use places::Places;
 pub use prepare::judge_mounts;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -26,7 +26,7 @@ use crate::home::{Home, HomeError};
 use crate::ids::GroupFolder;
 use crate::queue::{Event, RunKey, Work};
 use crate::sandbox::{Engine, find_program};
-use crate::store::Store;
+use crate::store::SharedStore;
 
 /// What the dispatcher hands to the pool.
 #[derive(Debug)]
@@ -68,9 +68,8 @@ pub struct Shared {
     pub claude: Option<PathBuf>,
     /// For the sandboxes that may live.
     pub places: Places,
-    /// One connection for all workers: only one can write at a time anyway, and what one has read
-    /// or prepared need not be read and prepared fifty times.
-    pub(crate) store: Mutex<Store>,
+    /// For all workers, and the dispatcher.
+    pub(crate) store: SharedStore,
 }
 
 impl Shared {
@@ -78,19 +77,12 @@ impl Shared {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn new(home: &Home, settings: Settings, store: Store) -> Result<Shared, HomeError> {
+    pub fn new(home: &Home, settings: Settings, store: SharedStore) -> Result<Shared, HomeError> {
         home.write_shared_files()?;
         let runner = runner(&settings);
         let claude = settings.claude_cli.clone().or_else(|| find_program("claude"));
         let places = Places::new(settings.concurrent_runs_max);
-        let store = Mutex::new(store);
         Ok(Shared { home: home.clone(), settings, proxy: None, runner, claude, places, store })
-    }
-
-    /// The workers' connection, for one statement or one transaction: nobody may hold it while it
-    /// waits for anything else. A worker that panicked has rolled its transaction back.
-    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many sandboxes may live: each has a place from before its start until it is gone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
@@ -14,8 +14,11 @@ pub struct Places {
     lacking: AtomicUsize,
 }
 
-/// One that is taken, until this is dropped.
-pub(super) struct Place(Receiver<()>);
+/// One that is taken, until it is freed or dropped.
+pub(super) struct Place {
+    left: Receiver<()>,
+    is_free: AtomicBool,
+}
 
 impl Places {
     /// `count` free ones.
@@ -35,7 +38,7 @@ impl Places {
                 },
                 send(self.taken, ()) -> sent => {
                     sent.expect("we have the other end too");
-                    return Some(Place(self.left.clone()));
+                    return Some(Place { left: self.left.clone(), is_free: AtomicBool::new(false) });
                 }
             }
         }
@@ -53,9 +56,18 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Nothing is left of the sandbox. Whoever sees it first says so; the rest does nothing.
+    pub(super) fn free(&self) {
+        if !self.is_free.swap(true, Ordering::Relaxed) {
+            self.left.try_recv().expect("it was taken");
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.try_recv().expect("it was taken");
+        self.free();
     }
 }
 
@@ -73,8 +85,11 @@ mod tests {
         let fed = std::cell::Cell::new(0);
         assert!(places.take(&control, || fed.set(fed.get() + 1)).is_none());
         assert_eq!(1, fed.get());
+        place.free();
+        let again = places.take(&control, || ()).expect("it is free");
         drop(place);
-        assert!(places.take(&control, || ()).is_some());
+        assert_eq!(1, places.left.len(), "it was freed once");
+        drop(again);
         drop(say);
         assert!(places.take(&control, || ()).is_none(), "nobody wants it any more");
     }

@@ -60,14 +60,14 @@ pub(super) struct Ready {
 /// when there is nothing to answer any more.
 pub(super) fn ready(shared: &Shared, job: &Job) -> Result<Option<Ready>, Error> {
     let Shared { home, settings, .. } = shared;
-    let Some(asked) = asked(shared, &shared.store(), job)? else { return Ok(None) };
+    let Some(asked) = asked(shared, &shared.store.lock(), job)? else { return Ok(None) };
     let group = &asked.group;
     let folder = &group.folder;
     home.create_group_folders(folder, &group.name, &settings.assistant_name, group.is_main)?;
     let paths = home.group_paths(folder);
     let input = open(&paths.ipc, "input")?;
     clear_input(&input);
-    let snapshot = Snapshot::new(&shared.store(), group)?;
+    let snapshot = Snapshot::new(&shared.store.lock(), group)?;
     if let Err(error) = snapshot.write(home, folder) {
         // The tools tell the same, and are never stale.
         log::warn!("group={folder} no snapshot: {}", crate::chain(&error));
@@ -145,17 +145,14 @@ pub(super) fn prepare(shared: &Shared, ready: Ready) -> Result<Option<Prepared>,
         container_name_prefix: format!("rust-claw-{folder}-{}", &home.label()[..6]),
     };
     let started = match &asked.task {
-        Some(doing) => shared.store().start_task_run(doing.claim, &new, UnixMs::now())?,
-        None => Some(shared.store().start_run(&new, UnixMs::now())?),
+        Some(doing) => {
+            shared.store.durably(|store| store.start_task_run(doing.claim, &new, UnixMs::now()))?
+        }
+        None => Some(shared.store.lock().start_run(&new, UnixMs::now())?),
     };
     let Some(id) = started else { return Ok(None) };
     crate::crash_point("run_started");
-    let log_name = RunLog::file_name(UnixMs::now());
-    let logs = home.group_logs(folder);
-    let log = Dir::open(&logs)
-        .and_then(|dir| dir.append_log(&log_name, 0o600))
-        .map_err(rejected(&logs))?;
-
+    let log = RunLog::new(home.group_logs(folder));
     let token = proxy.as_ref().map(|proxy| proxy.issue(&id.to_string()));
     if token.is_some() {
         let inside = PathBuf::from(inside::PROXY_DIR);
@@ -192,7 +189,7 @@ pub(super) fn prepare(shared: &Shared, ready: Ready) -> Result<Option<Prepared>,
     };
     log::debug!("run={id} prompt={}", asked.prompt);
     let stdin = serde_json::to_vec(&runner_input).expect("strings and flags always serialise");
-    Ok(Some(Prepared { asked, id, spec, stdin, log: RunLog::new(log), input, token }))
+    Ok(Some(Prepared { asked, id, spec, stdin, log, input, token }))
 }
 
 /// Removes what lies in a sandbox's input: left-overs of an earlier one are no messages of this

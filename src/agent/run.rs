@@ -131,12 +131,15 @@ fn live(
 ) -> Result<Option<(Outcome, bool)>, Error> {
     let Prepared { asked, id, spec, stdin, log, input, token } = prepared;
     let output_bytes_max = shared.settings.output_bytes_max;
-    let running = match job.engine.spawn(&spec, stdin, &log, output_bytes_max) {
+    let place = Arc::new(place);
+    let free = Arc::clone(&place);
+    let running = match job.engine.spawn(&spec, stdin, &log, output_bytes_max, move || free.free())
+    {
         Ok(running) => running,
         Err(source) => {
             prepare::revoke(shared, token.as_ref());
             let error = crate::chain(&source);
-            shared.store().end_run(id, RunState::Failed, Some(&error), UnixMs::now())?;
+            shared.store.lock().end_run(id, RunState::Failed, Some(&error), UnixMs::now())?;
             return Err(Error::Spawn { source });
         }
     };
@@ -166,12 +169,12 @@ fn live(
         close_by: None,
         is_full: false,
     };
-    match live.follow(running, place) {
+    match live.follow(running, &place) {
         Ok(end) => live.end(end),
         Err(error) => {
             prepare::revoke(shared, live.token.as_ref());
             let why = crate::chain(&error);
-            shared.store().end_run(id, RunState::Failed, Some(&why), UnixMs::now())?;
+            shared.store.lock().end_run(id, RunState::Failed, Some(&why), UnixMs::now())?;
             Err(error)
         }
     }
@@ -214,7 +217,7 @@ impl Live<'_> {
     ///
     /// # Errors
     /// What it did cannot be recorded any longer.
-    fn follow(&mut self, mut running: Running, place: Place) -> Result<End, Error> {
+    fn follow(&mut self, mut running: Running, place: &Place) -> Result<End, Error> {
         let end = loop {
             let due = self.due();
             let timer = due.map_or_else(never, at);
@@ -246,7 +249,7 @@ impl Live<'_> {
         };
         let grace = if matches!(end, Ok(End::OutOfTime(_))) { STOP_GRACE } else { Duration::ZERO };
         running.stop(grace);
-        drop(place);
+        place.free();
         let end = end?;
         // What it said before it ended is said.
         self.take(running.events.try_iter())?;
@@ -297,9 +300,9 @@ impl Live<'_> {
         self.is_full = self.progress.unread_count() >= FOLLOW_UPS_MAX;
         if !self.is_full
             && self.close_by.is_none()
-            && self.shared.store().has_waking_after(chat, before)?
+            && self.shared.store.lock().has_waking_after(chat, before)?
         {
-            let batch = self.shared.store().unsettled(chat, Some(before))?;
+            let batch = self.shared.store.lock().unsettled(chat, Some(before))?;
             let text = self.asked.words(&batch);
             self.file_count += 1;
             let file = format!("{}-{}.json", batch.last_seq, self.file_count);
@@ -311,7 +314,7 @@ impl Live<'_> {
                     log::info!("run={} group={} follow_up={file}", self.id, self.job.group);
                     if self.turn_since.is_none() {
                         self.turn_since = Some(Instant::now());
-                        self.shared.store().record(
+                        self.shared.store.lock().record(
                             self.id,
                             &no_step(RunState::Busy),
                             UnixMs::now(),
@@ -332,8 +335,9 @@ impl Live<'_> {
 
     fn close(&mut self) {
         if self.close_by.is_none() {
-            if let Err(error) = self.input.replace(CLOSE_FILE, b"", 0o600) {
-                log::warn!("run={} cannot ask it to close: {error}", self.id);
+            match self.input.create_new(CLOSE_FILE, 0o600) {
+                Ok(_) | Err(Rejected::Exists { .. }) => {}
+                Err(error) => log::warn!("run={} cannot ask it to close: {error}", self.id),
             }
             self.close_by = Some(Instant::now() + STOP_GRACE);
         }
@@ -374,7 +378,7 @@ impl Live<'_> {
             }
             step.state = if idle { RunState::Idle } else { RunState::Busy };
             crate::crash_point("frame_read");
-            self.shared.store().record(self.id, &step, UnixMs::now())?;
+            self.shared.store.durably(|store| store.record(self.id, &step, UnixMs::now()))?;
             crate::crash_point("outbox_committed");
             if !step.answers.is_empty() || turn_ended {
                 Doorbell::tell(&self.shared.home, &[News::Answer, News::Run]);
@@ -521,7 +525,7 @@ impl Live<'_> {
         if rest != Usage::default() {
             // What was asked of the model after the last turn's end, or in a turn that has none.
             let step = RunStep { usage: rest, ..no_step(RunState::Busy) };
-            self.shared.store().record(self.id, &step, UnixMs::now())?;
+            self.shared.store.lock().record(self.id, &step, UnixMs::now())?;
         }
         self.close_rows(state, &outcome, is_again)?;
         // Of a task, a notice may be to be sent.
@@ -530,7 +534,7 @@ impl Live<'_> {
         Doorbell::tell(&self.shared.home, news);
         let pending = match &self.job.work {
             Work::Chat(chat) => {
-                let store = self.shared.store();
+                let store = self.shared.store.lock();
                 match store.cursor(chat)? {
                     Some(cursor) => store.has_waking_after(chat, cursor)?,
                     None => false,
@@ -561,16 +565,18 @@ impl Live<'_> {
             _ => None,
         };
         let Some(doing) = &self.asked.task else {
-            self.shared.store().end_run(self.id, state, error, now)?;
+            self.shared.store.lock().end_run(self.id, state, error, now)?;
             return Ok(());
         };
         if is_again || matches!(outcome, Outcome::EngineDown(_)) {
-            self.shared.store().return_task_run(self.id, state, error, now)?;
+            self.shared.store.durably(|store| store.return_task_run(self.id, state, error, now))?;
             return Ok(());
         }
         let end = Doing::ended(state, &self.task_said, error);
         let notice = doing.notice(&end, now, self.shared.settings.timezone);
-        self.shared.store().end_task_run(self.id, state, &end, notice.as_ref(), now)?;
+        self.shared
+            .store
+            .durably(|store| store.end_task_run(self.id, state, &end, notice.as_ref(), now))?;
         Ok(())
     }
 }

@@ -122,9 +122,10 @@ pub(super) fn failed(shared: &Shared, due: &queue::Task, error: &str) {
     let now = UnixMs::now();
     let zone = shared.settings.timezone;
     let failed = TaskId::new(&due.id).map_err(|invalid| invalid.to_string()).and_then(|id| {
+        let notice = |task: &_| notice::task_failed(task, error, now, zone);
         shared
-            .store()
-            .fail_task(&id, error, now, |task| notice::task_failed(task, error, now, zone))
+            .store
+            .durably(|store| store.fail_task(&id, error, now, notice))
             .map_err(|error| crate::chain(&error))
     });
     if let Err(problem) = failed {

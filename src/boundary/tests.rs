@@ -149,7 +149,7 @@ fn h50_new_files_are_never_written_through_what_is_there() {
         let before = world.dir.file_type("x").expect("was planted");
         let written = world.dir.write_new("x", b"new", 0o600);
         assert!(matches!(written, Err(Rejected::Exists { .. })), "{planted:?}: {written:?}");
-        let opened = world.dir.append_log("x", 0o600);
+        let opened = world.dir.create_new("x", 0o600);
         assert!(matches!(opened, Err(Rejected::Exists { .. })), "{planted:?}: {opened:?}");
         assert_eq!(before, world.dir.file_type("x").expect("is still there"));
         let entry_count = if planted == Planted::HardLink { 2 } else { 1 };
@@ -283,7 +283,7 @@ fn names_are_one_component() {
             world.dir.read(bad, 1).map(drop),
             world.dir.write_new(bad, b"", 0o600),
             world.dir.replace(bad, b"", 0o600),
-            world.dir.append_log(bad, 0o600).map(drop),
+            world.dir.create_new(bad, 0o600).map(drop),
             world.dir.remove(bad).map(drop),
             world.dir.remove_tree(bad, 9).map(drop),
             world.dir.rename(bad, "good"),
@@ -302,7 +302,7 @@ fn modes_are_exact_and_nothing_temporary_stays() {
     let world = World::new();
     world.dir.create_sub("folder", 0o777).expect("is new");
     world.dir.write_new("file", b"1", 0o666).expect("is new");
-    let mut log = world.dir.append_log("log", 0o600).expect("is new");
+    let mut log = world.dir.create_new("log", 0o600).expect("is new");
     log.write_all(b"line").expect("is a file");
     for (name, mode) in [("folder", 0o777), ("file", 0o666), ("log", 0o600)] {
         let found = std::fs::metadata(world.inside(name)).expect("was made").permissions().mode();
@@ -351,7 +351,7 @@ fn h50_10_000_swaps_of_folder_and_link_never_lead_outside() {
             match world.dir.sub("box").and_then(|dir| {
                 dir.write_new("from host", b"x", 0o600)?;
                 dir.remove("from host")?;
-                drop(dir.append_log("log", 0o600)?);
+                drop(dir.create_new("log", 0o600)?);
                 dir.remove("log")?;
                 dir.create_sub("sub", 0o700)?.replace("file", b"x", 0o600)?;
                 dir.remove_tree("sub", 9)?;

@@ -10,7 +10,7 @@ use crate::agent;
 use crate::boundary::{Dir, Rejected};
 use crate::config::Settings;
 use crate::home::{Home, HomeError};
-use crate::ids::{GroupFolder, UnixMs};
+use crate::ids::GroupFolder;
 use crate::sandbox::{
     Engine, Limits, Network, RunLog, SandboxEvent, SandboxSpec, SpawnError, mounts,
 };
@@ -83,9 +83,6 @@ fn try_in(engine: &Engine, place: &Home, settings: &Settings) -> Result<(), Tria
     };
     prepare().map_err(unprepared)?;
     let paths = place.group_paths(&folder);
-    let log = Dir::open(&paths.logs)
-        .and_then(|logs| logs.append_log(&RunLog::file_name(UnixMs::now()), 0o600))
-        .map_err(unprepared)?;
     let text = |text: &str| text.to_owned();
     let spec = SandboxSpec {
         name: format!("rust-claw-trial-{}", random_hex::<4>()),
@@ -114,7 +111,7 @@ fn try_in(engine: &Engine, place: &Home, settings: &Settings) -> Result<(), Tria
         script: Some(format!("printf {TEXT} > {FILE} && echo '{{\"wakeAgent\":false}}'")),
     };
     let stdin = serde_json::to_vec(&input).expect("strings and flags always serialise");
-    let complaint = run(engine, &spec, stdin, &RunLog::new(log), settings.output_bytes_max)?;
+    let complaint = run(engine, &spec, stdin, &RunLog::new(paths.logs), settings.output_bytes_max)?;
     let group = Dir::open(&paths.group).map_err(unprepared)?;
     let wanted = rustix::process::geteuid().as_raw();
     match group.owner(FILE) {
@@ -136,7 +133,7 @@ fn run(
     log: &RunLog,
     output_bytes_max: u64,
 ) -> Result<String, TrialError> {
-    let mut running = engine.spawn(spec, stdin, log, output_bytes_max)?;
+    let mut running = engine.spawn(spec, stdin, log, output_bytes_max, || ())?;
     let deadline = Instant::now() + TRIAL_MAX;
     let mut said = String::new();
     loop {

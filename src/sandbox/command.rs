@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::run_log::clean;
@@ -47,8 +47,7 @@ pub(crate) fn ask(cli: &Path, args: &[OsString], time_max: Duration) -> Result<A
         command.env_remove(secret);
     }
     let deadline = Instant::now() + time_max;
-    let (leader, pipes) = Leader::spawn(command)?;
-    drop(pipes.stdin);
+    let (leader, pipes) = Leader::spawn(command, Stdio::null())?;
     let mut pump = Pump::new(pipes.stdout, pipes.stderr, leader.exit(), None);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     pump.run(Some(deadline), |source, bytes| {

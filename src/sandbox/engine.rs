@@ -271,7 +271,8 @@ impl Engine {
     }
 
     /// Starts a sandbox and hands it `stdin`, then end of file. No frame larger than
-    /// `output_bytes_max` is taken from it.
+    /// `output_bytes_max` is taken from it. `ended_well` is called as soon as it has ended by
+    /// itself and as it should, so that nothing of it is left; else it never is.
     ///
     /// To be called by a thread that outlives the sandbox: under bwrap the sandbox dies with it.
     ///
@@ -284,8 +285,9 @@ impl Engine {
         stdin: Vec<u8>,
         log: &RunLog,
         output_bytes_max: u64,
+        ended_well: impl FnOnce() + Send + 'static,
     ) -> Result<Running, SpawnError> {
-        Running::start(self, spec, stdin, log, output_bytes_max)
+        Running::start(self, spec, stdin, log, output_bytes_max, ended_well)
     }
 
     /// Names of the containers that belong to a home, running or not. Under bwrap there are none:

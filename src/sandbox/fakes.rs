@@ -1,6 +1,6 @@
 //! What the tests of this module share: a spec, and an engine that is a stand-in.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,7 +77,7 @@ impl World {
         fs::write(at("mode"), mode).expect("a new file");
         let mut spec = spec();
         spec.mounts.clear();
-        for name in ["group", "ipc", "ipc/input"] {
+        for name in ["group", "ipc", "ipc/input", "logs"] {
             fs::create_dir(at(name)).expect("a new folder");
         }
         for name in ["group", "ipc"] {
@@ -99,8 +99,21 @@ impl World {
     pub(super) fn spawn_limited(&self, prompt: &str, output_bytes_max: u64) -> Running {
         let input = Input { prompt: prompt.into(), ..Input::default() };
         let input = serde_json::to_vec(&input).expect("an input serialises");
-        let log = RunLog::new(File::create(self.path("log")).expect("a new file"));
-        self.engine.spawn(&self.spec, input, &log, output_bytes_max).expect("it starts")
+        self.engine
+            .spawn(&self.spec, input, &self.log(), output_bytes_max, || ())
+            .expect("it starts")
+    }
+
+    /// A new log.
+    pub(super) fn log(&self) -> RunLog {
+        RunLog::new(self.path("logs"))
+    }
+
+    /// What is in the one log.
+    pub(super) fn logged(&self) -> String {
+        let mut logs = fs::read_dir(self.path("logs")).expect("a folder");
+        let log = logs.next().expect("there is one").expect("it can be read");
+        fs::read_to_string(log.path()).expect("text")
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

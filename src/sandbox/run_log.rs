@@ -6,12 +6,14 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use chrono::DateTime;
 
+use crate::boundary::Dir;
 use crate::ids::UnixMs;
 use crate::limits;
 
@@ -24,34 +26,38 @@ pub struct RunLog(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    folder: PathBuf,
+    name: String,
+    /// `None`: it could not be had.
+    file: OnceLock<Option<File>>,
     started_at: Instant,
     bytes: AtomicU64,
 }
 
 impl RunLog {
-    /// A log that goes to `file`, which is new, empty, and of mode 0600.
-    pub fn new(file: File) -> RunLog {
-        RunLog(Arc::new(Inner { file, started_at: Instant::now(), bytes: AtomicU64::new(0) }))
-    }
-
-    /// Name of the log of a run that starts `now`: sorted by name is sorted by time.
-    pub fn file_name(now: UnixMs) -> String {
-        let at = DateTime::from_timestamp_millis(now.0).unwrap_or_default();
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        format!("container-{}-{count:03}.log", at.format("%Y-%m-%dT%H-%M-%S-%3fZ"))
+    /// A log in `folder` of a run that starts now. The first line makes the file.
+    pub fn new(folder: PathBuf) -> RunLog {
+        let log = Inner {
+            folder,
+            name: file_name(UnixMs::now()),
+            file: OnceLock::new(),
+            started_at: Instant::now(),
+            bytes: AtomicU64::new(0),
+        };
+        RunLog(Arc::new(log))
     }
 
     /// Adds a line. Its text must not be of a message.
     pub fn line(&self, text: impl fmt::Display) {
         let log = &self.0;
+        let Some(mut file) = log.file.get_or_init(|| log.open()).as_ref() else { return };
         let line = format!("at_ms={} {text}\n", log.started_at.elapsed().as_millis());
         let size = line.len() as u64;
         let before = log.bytes.fetch_add(size, Ordering::Relaxed);
         let written = if before + size <= limits::RUN_LOG_BYTES_MAX {
-            (&log.file).write_all(line.as_bytes())
+            file.write_all(line.as_bytes())
         } else if before <= limits::RUN_LOG_BYTES_MAX {
-            (&log.file).write_all(b"log is full\n")
+            file.write_all(b"log is full\n")
         } else {
             return;
         };
@@ -61,6 +67,20 @@ impl RunLog {
             log::warn!("the log of a run cannot be written: {error}");
         }
     }
+}
+
+impl Inner {
+    fn open(&self) -> Option<File> {
+        let file = Dir::open(&self.folder).and_then(|folder| folder.create_new(&self.name, 0o600));
+        file.inspect_err(|error| log::warn!("a run has no log: {}", crate::chain(error))).ok()
+    }
+}
+
+/// Name of the log of a run that starts `now`: sorted by name is sorted by time.
+fn file_name(now: UnixMs) -> String {
+    let at = DateTime::from_timestamp_millis(now.0).unwrap_or_default();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("container-{}-{count:03}.log", at.format("%Y-%m-%dT%H-%M-%S-%3fZ"))
 }
 
 /// Makes a program's output fit for a log: one line of text, without control characters.
@@ -78,13 +98,12 @@ mod tests {
     #[test]
     fn stays_within_its_size_and_says_so() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("log");
-        let log = RunLog::new(File::create(&path).expect("a new file"));
+        let log = RunLog::new(folder.path().to_owned());
         log.line("first");
         for _ in 0..300 {
             log.line("x".repeat(8192));
         }
-        let text = fs::read_to_string(&path).expect("the log");
+        let text = fs::read_to_string(folder.path().join(&log.0.name)).expect("the log");
         assert!(text.len() as u64 <= limits::RUN_LOG_BYTES_MAX + 12, "{}", text.len());
         assert!(text.starts_with("at_ms=") && text.contains(" first\n"));
         assert_eq!(1, text.matches("log is full\n").count());
@@ -93,11 +112,11 @@ mod tests {
 
     #[test]
     fn names_of_the_same_moment_differ_and_sort_by_time() {
-        let first = RunLog::file_name(UnixMs(1_771_496_430_123));
+        let first = file_name(UnixMs(1_771_496_430_123));
         assert!(first.starts_with("container-2026-02-19T10-20-30-123Z-"), "{first}");
         assert_eq!(Some("log"), first.rsplit('.').next());
-        assert!(first < RunLog::file_name(UnixMs(1_771_496_430_123)));
-        assert!(first < RunLog::file_name(UnixMs(1_771_496_430_124)));
+        assert!(first < file_name(UnixMs(1_771_496_430_123)));
+        assert!(first < file_name(UnixMs(1_771_496_430_124)));
     }
 
     #[test]

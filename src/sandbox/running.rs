@@ -2,7 +2,6 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::AsFd;
-use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
@@ -15,7 +14,7 @@ use super::frames::{BadFrame, Found, Frames};
 use super::run_log::{RunLog, clean};
 use super::runtime;
 use super::spec::{RuntimeKind, SandboxSpec, UnsafeSpec};
-use super::supervise::{EndedBy, Joined, Leader, Pipes, Pump, PumpEnd, Source, wait_some};
+use super::supervise::{EndedBy, Joined, Leader, Pump, PumpEnd, Source, wait_some};
 use crate::limits;
 
 /// What a sandbox does, in order. After [`SandboxEvent::Exited`] nothing comes.
@@ -108,17 +107,20 @@ impl Running {
         stdin: Vec<u8>,
         log: &RunLog,
         output_bytes_max: u64,
+        ended_well: impl FnOnce() + Send + 'static,
     ) -> Result<Running, SpawnError> {
         spec.check()?;
         let failed = |source| SpawnError::Start { program: engine.cli_text(), source };
+        let stdin_bytes = stdin.len();
+        let (input, feed) = Feed::start(stdin).map_err(failed)?;
+        let (leader, pipes) = Leader::spawn(engine.command(spec), input.into()).map_err(failed)?;
+        // While the child begins.
         log.line(format_args!(
-            "start folder={} runtime={} name={} stdin_bytes={}",
+            "start folder={} runtime={} name={} stdin_bytes={stdin_bytes}",
             spec.folder,
             engine.kind(),
             spec.name,
-            stdin.len()
         ));
-        let (leader, pipes) = Leader::spawn(engine.command(spec)).map_err(failed)?;
         let (events, seen) = bounded(limits::RUN_EVENTS_MAX);
         let (interest, given_up) = bounded(0);
         let (abandoned, abandon) = io::pipe().map_err(failed)?;
@@ -134,35 +136,25 @@ impl Running {
             home_label: spec.home_label.clone(),
             is_stopped: false,
         };
-        // Thread names are short: what tells runs apart is at the end of the container's.
-        let id = spec.name.rsplit('-').next().unwrap_or(&spec.name);
-        let name = format!("run-{id}");
+        widen(&pipes.stdout);
+        let abandoned_too = Some(abandoned.try_clone().map_err(failed)?);
+        let pump = Pump::new(pipes.stdout, pipes.stderr, running.leader.exit(), abandoned_too);
+        let frames = Frames::new(usize::try_from(output_bytes_max).unwrap_or(usize::MAX));
         let sink = Sink { events, given_up, is_gone: false, active_at: None, log: log.clone() };
-        running.read(pipes, stdin, sink, &abandoned, &name, output_bytes_max).map_err(failed)?;
+        running
+            .thread("out", move || read_output(pump, frames, sink, ended_well))
+            .map_err(failed)?;
+        if let Some(feed) = feed {
+            running.thread("in", move || feed.run(&abandoned)).map_err(failed)?;
+        }
         Ok(running)
     }
 
-    /// Starts the threads around the pipes.
-    fn read(
-        &mut self,
-        pipes: Pipes,
-        stdin: Vec<u8>,
-        sink: Sink,
-        abandoned: &PipeReader,
-        name: &str,
-        output_bytes_max: u64,
-    ) -> io::Result<()> {
-        widen(&pipes.stdout);
-        let abandoned_too = Some(abandoned.try_clone()?);
-        let pump = Pump::new(pipes.stdout, pipes.stderr, self.leader.exit(), abandoned_too);
-        let frames = Frames::new(usize::try_from(output_bytes_max).unwrap_or(usize::MAX));
-        self.threads
-            .push(Joined::spawn(format!("{name}-out"), move || read_output(pump, frames, sink))?);
-        // Last, so that a child that first writes is already read.
-        if let Some(rest) = Feed::start(pipes.stdin, stdin)? {
-            let abandoned = abandoned.try_clone()?;
-            self.threads.push(Joined::spawn(format!("{name}-in"), move || rest.run(&abandoned))?);
-        }
+    /// Starts a thread around a pipe.
+    fn thread(&mut self, end: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        // Thread names are short: what tells runs apart is at the end of the container's.
+        let id = self.name.rsplit('-').next().unwrap_or(&self.name);
+        self.threads.push(Joined::spawn(format!("run-{id}-{end}"), run)?);
         Ok(())
     }
 
@@ -298,7 +290,7 @@ impl Sink {
 }
 
 /// The whole of `run-…-out`.
-fn read_output(mut pump: Pump, mut frames: Frames, mut sink: Sink) {
+fn read_output(mut pump: Pump, mut frames: Frames, mut sink: Sink, ended_well: impl FnOnce()) {
     let started_at = Instant::now();
     let mut stdout_bytes = 0;
     let mut errors =
@@ -318,6 +310,9 @@ fn read_output(mut pump: Pump, mut frames: Frames, mut sink: Sink) {
     errors.end_line();
     // It may close its output long before it ends.
     let Some(by) = pump.wait_exit() else { return };
+    if by == EndedBy::Code(0) {
+        ended_well();
+    }
     let leaked = end == PumpEnd::Leaked;
     sink.log.line(format_args!(
         "end by=\"{by}\" run_ms={} stdout_bytes={stdout_bytes} stderr_bytes={} leaked={leaked}",
@@ -362,18 +357,20 @@ impl Errors {
 /// What of a child's standard input did not fit its pipe at once. A child that never reads holds up
 /// this thread and nothing else.
 struct Feed {
-    pipe: ChildStdin,
+    pipe: PipeWriter,
     bytes: Vec<u8>,
     written: usize,
 }
 
 impl Feed {
-    /// Writes what fits; closes the pipe if that is all.
-    fn start(pipe: ChildStdin, bytes: Vec<u8>) -> io::Result<Option<Feed>> {
+    /// A pipe for a child that is still to be started, with what fits in it; closed if that is all.
+    fn start(bytes: Vec<u8>) -> io::Result<(PipeReader, Option<Feed>)> {
+        let (reader, pipe) = io::pipe()?;
         widen(&pipe);
         rustix::io::ioctl_fionbio(&pipe, true)?;
         let mut feed = Feed { pipe, bytes, written: 0 };
-        Ok(if feed.write() { None } else { Some(feed) })
+        let is_all = feed.write();
+        Ok((reader, (!is_all).then_some(feed)))
     }
 
     /// Writes what fits. True when there is nothing more to do.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -143,9 +143,8 @@ fn seen_fd(child: Pid) -> io::Result<OwnedFd> {
     Ok(seen.into())
 }
 
-/// The pipes of a child.
+/// What a child says.
 pub(super) struct Pipes {
-    pub(super) stdin: ChildStdin,
     pub(super) stdout: ChildStdout,
     pub(super) stderr: ChildStderr,
 }
@@ -159,17 +158,16 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// Starts `command`.
-    pub(super) fn spawn(mut command: Command) -> io::Result<(Leader, Pipes)> {
+    /// Starts `command`, which reads `stdin`.
+    pub(super) fn spawn(mut command: Command, stdin: Stdio) -> io::Result<(Leader, Pipes)> {
         command.process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let exit = Exit::of(Pid::from_child(&child)).inspect_err(|_| {
             // One whose end nobody would see must not live.
             child.kill().and_then(|()| child.wait()).ok();
         })?;
         let pipes = Pipes {
-            stdin: child.stdin.take().expect("stdin is piped"),
             stdout: child.stdout.take().expect("stdout is piped"),
             stderr: child.stderr.take().expect("stderr is piped"),
         };

@@ -227,7 +227,7 @@ fn h35_what_a_sandbox_writes_beside_its_frames_is_only_counted() {
     let (start, end_marker) = (rust_claw_protocol::OUTPUT_START, rust_claw_protocol::OUTPUT_END);
     assert_eq!(format!("{start}\n{end_marker}\n{start}"), text);
     end(&running);
-    let log = fs::read_to_string(world.path("log")).expect("the log");
+    let log = world.logged();
     assert!(log.contains("bad frame why=not-output bytes=5\n"), "{log}");
     assert!(log.contains("stdout_bytes=20000"), "{log}");
     assert!(!log.contains("xxx") && log.len() < 1000, "{log}");
@@ -249,7 +249,7 @@ fn h60_the_log_of_a_run_has_no_text_of_a_message() {
     let running = world.spawn("the-secret-phrase fake:stderr=oops fake:exit=3");
     let ended = end(&running);
     assert_eq!((EndedBy::Code(3), "oops"), (ended.by, &*ended.complaint));
-    let log = fs::read_to_string(world.path("log")).expect("the log");
+    let log = world.logged();
     for expected in
         ["start folder=main runtime=docker", "stderr: oops\n", "end by=\"exit status 3\""]
     {
@@ -305,11 +305,10 @@ fn a_large_frame_is_worked_on_before_the_next_comes() {
 #[test]
 fn a_child_that_never_reads_holds_nobody_up() {
     let world = World::new("unread");
-    let log = RunLog::new(fs::File::create(world.path("log")).expect("a new file"));
     let started_at = Instant::now();
     let mut running = world
         .engine
-        .spawn(&world.spec, vec![b'x'; 8 * 1024 * 1024], &log, 1000)
+        .spawn(&world.spec, vec![b'x'; 8 * 1024 * 1024], &world.log(), 1000, || ())
         .expect("it starts");
     // Else the stop could come before the container is there.
     while !world.path("containers/rust-claw-main-7").exists() {
@@ -342,8 +341,7 @@ fn an_input_larger_than_the_pipe_arrives_whole() {
 fn h56_a_spec_with_an_option_in_it_starts_nothing() {
     let mut world = World::new("");
     world.spec.mounts[0].host = "/a,readonly=false".into();
-    let log = RunLog::new(fs::File::create(world.path("log")).expect("a new file"));
-    let refused = world.engine.spawn(&world.spec, Vec::new(), &log, 1000);
+    let refused = world.engine.spawn(&world.spec, Vec::new(), &world.log(), 1000, || ());
     assert!(matches!(refused, Err(SpawnError::Unsafe(_))));
     assert!(!world.path("calls").exists());
 }

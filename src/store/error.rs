@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// Why the store did not do as asked. Nothing was changed then.
+/// Why the store did not do as asked. But for [`Error::Sync`], nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database is busy, full or unreachable: try again later.
@@ -47,6 +47,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is done, but a power cut may undo it.
+    #[error("the disk does not take what was committed")]
+    Sync {
+        /// Why.
+        source: std::io::Error,
     },
     /// The run has ended already, so that nothing more can be recorded for it.
     #[error("run {run} has ended already")]

@@ -1,7 +1,7 @@
 //! The only SQL on the home's database: chats, messages, groups, sessions, runs, tasks, outbox,
 //! dead letters. (`WhatsApp`'s keys are in a database of their own.)
 //!
-//! One [`Store`] is one connection, so one per thread. `SQLite` is the bus: whoever accepts
+//! One [`Store`] is one connection, so one per thread; the workers have a [`SharedStore`]. `SQLite` is the bus: whoever accepts
 //! something commits it here first and rings the [doorbell](crate::doorbell) second.
 //!
 //! The invariant is in [`Store::record`]: the rows of an answer and the move of the cursor past
@@ -27,6 +27,7 @@ mod requests;
 mod runs;
 mod search;
 mod sessions;
+mod shared;
 mod task_runs;
 mod tasks;
 mod turn;
@@ -50,6 +51,7 @@ pub use register::{NewGroup, RegisterError, Registered};
 pub use requests::{Begun, Queued, ToolMessage};
 pub use runs::{Failures, NewRun, Recorded, Run, RunKind, RunState, RunStep, Usage};
 pub use search::Found;
+pub use shared::SharedStore;
 pub use task_runs::{AskedBy, Claim, Claims, TaskEnd, TaskRun, TaskRunStatus};
 pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
 pub use usage::{UsageBy, UsageRow};
@@ -169,19 +171,6 @@ impl Store {
         let turn = turn::take();
         let begun = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
         Ok(Write::new(begun.map_err(failed(doing))?, turn))
-    }
-
-    /// Does `work` without waiting for the disk. A power cut can undo it, a crash of the program
-    /// cannot; what is committed as usual afterwards takes it along. For notes about runs, which
-    /// the next start sees to anyway; never for a message, a cursor or an answer.
-    fn without_waiting<T>(&mut self, work: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
-        let synchronous = |conn: &Connection, level: &str| {
-            conn.pragma_update(None, "synchronous", level).map_err(failed("preparing the database"))
-        };
-        synchronous(&self.conn, "NORMAL")?;
-        let done = work(self);
-        synchronous(&self.conn, "FULL")?;
-        done
     }
 
     /// Several queries that see one state of the database.

@@ -187,12 +187,10 @@ impl Store {
     /// [`Error::Sqlite`].
     pub fn start_run(&mut self, run: &NewRun, now: UnixMs) -> Result<RunId> {
         let doing = "noting a run";
-        self.without_waiting(|store| {
-            let tx = store.write(doing)?;
-            let id = start(&tx, run, now).map_err(failed(doing))?;
-            tx.commit().map_err(failed(doing))?;
-            Ok(id)
-        })
+        let tx = self.write(doing)?;
+        let id = start(&tx, run, now).map_err(failed(doing))?;
+        tx.commit().map_err(failed(doing))?;
+        Ok(id)
     }
 
     /// Records what a run did, all or nothing: its answers, the cursor past what they answer, the
@@ -223,10 +221,8 @@ impl Store {
         error: Option<&str>,
         now: UnixMs,
     ) -> Result<()> {
-        self.without_waiting(|store| {
-            let _turn = turn::take();
-            end(&store.conn, run, state, error, now).map_err(failed("noting the end of a run"))
-        })
+        let _turn = turn::take();
+        end(&self.conn, run, state, error, now).map_err(failed("noting the end of a run"))
     }
 
     /// At start, when no run can be alive: ends those that an earlier life of the program left,

@@ -201,21 +201,3 @@ fn a_retried_letter_is_pending_again_in_its_order_and_before_what_follows() {
     assert_eq!(vec!["context", "@Andy one", "@Andy two", "new"], texts);
     assert_eq!(4, db.batch("local:family").messages.len() + 1, "others stay where they are");
 }
-
-#[test]
-fn only_notes_about_runs_do_not_wait_for_the_disk() {
-    let mut db = Db::new();
-    let level = |db: &Db| -> i64 {
-        db.store.conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).expect("no fault")
-    };
-    db.store.conn.pragma_update(None, "synchronous", "FULL").expect("no fault");
-    let within = db.store.without_waiting(|store| {
-        let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-        store.one("PRAGMA synchronous", [], "asking", read)
-    });
-    assert_eq!(1, within.expect("no fault"), "NORMAL");
-    let failed: super::super::Result<()> =
-        db.store.without_waiting(|store| store.change("nonsense", [], "failing").map(drop));
-    assert!(failed.is_err());
-    assert_eq!(2, level(&db), "FULL again, also after a failure");
-}

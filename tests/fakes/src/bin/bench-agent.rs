@@ -81,7 +81,11 @@ impl<Out: Write> Agent<Out> {
             return self.turn(began, prompt, None).map(drop);
         }
         let events = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&events, &self.input, inotify::WatchFlags::MOVED_TO)?;
+        inotify::add_watch(
+            &events,
+            &self.input,
+            inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CREATE,
+        )?;
         let mut goes_on = self.turn(began, prompt, None)?;
         while goes_on {
             if self.input.join(CLOSE_FILE).exists() {
