@@ -2,7 +2,8 @@
 //!
 //! Who waits has a FIFO in `store/bells`, named `{pid}-{n}`, or `{pid}-{n}-{letters}` where it
 //! wants to hear of some [`News`] only; who has committed something writes a byte into every FIFO
-//! there that hears of it. A doorbell says that there is something to look for, never what: a ring
+//! there that hears of it. Who wants to hear of more for a while gives its FIFO a second name. A
+//! doorbell says that there is something to look for, never what: a ring
 //! may be lost with its process, so a slow poll stays under it.
 
 use std::fs;
@@ -72,15 +73,24 @@ impl Doorbell {
     /// # Errors
     /// What the file system says.
     pub fn of(home: &Home, news: &[News]) -> io::Result<Doorbell> {
-        let letters: String = news.iter().map(|news| news.letter()).collect();
-        Doorbell::hang(home, &format!("-{letters}"))
+        Doorbell::hang(home, &format!("-{}", letters(news)))
+    }
+
+    /// Lets this bell hear of `news` too, until what is returned is dropped. What has happened
+    /// before is to be looked for.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn hear_of(&self, news: &[News]) -> io::Result<Ears> {
+        let path = self.bells.join(name(&format!("-{}", letters(news))));
+        remove(&path)?;
+        fs::hard_link(&self.path, &path)?;
+        Ok(Ears(path))
     }
 
     fn hang(home: &Home, hears: &str) -> io::Result<Doorbell> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let bells = home.bells();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{number}{hears}", std::process::id());
+        let name = name(hears);
         // A FIFO that nobody reads is taken for a dead process's, so it gets its name when it is
         // open. It may be there: a process of this id may have died.
         let (hidden, path) = (bells.join(format!(".{name}")), bells.join(&name));
@@ -144,10 +154,34 @@ impl Waker {
 
 impl Drop for Doorbell {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
-            log::debug!("cannot remove bell `{}`: {error}", self.path.display());
-        }
+        take_down(&self.path);
     }
+}
+
+/// A second name of a [`Doorbell`]. It goes when this is dropped.
+#[derive(Debug)]
+pub struct Ears(PathBuf);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        take_down(&self.0);
+    }
+}
+
+fn take_down(path: &Path) {
+    if let Err(error) = remove(path) {
+        log::debug!("cannot remove bell `{}`: {error}", path.display());
+    }
+}
+
+/// A new name for one that hears of what `hears` says.
+fn name(hears: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}{hears}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn letters(news: &[News]) -> String {
+    news.iter().map(|news| news.letter()).collect()
 }
 
 /// Whether the bell of that name hears of `news`; nothing said is for all.
@@ -180,10 +214,7 @@ fn ring(bells: &Path, except: Option<&Path>, news: &[News]) {
         match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fifo) => strike(&fifo),
             // Nobody has it open for reading: its process is dead.
-            Err(Errno::NXIO) => match remove(&path) {
-                Ok(()) => (),
-                Err(error) => log::debug!("cannot remove bell `{}`: {error}", path.display()),
-            },
+            Err(Errno::NXIO) => take_down(&path),
             Err(errno) => log::debug!("cannot ring at `{}`: {errno}", path.display()),
         }
     }
@@ -277,6 +308,13 @@ mod tests {
         assert_eq!([true, false, false], heard());
         Doorbell::ring(&home);
         assert_eq!([true; 3], heard());
+        let ears = none.hear_of(&[News::Answer]).expect("a second name");
+        Doorbell::tell(&home, &[News::Answer]);
+        assert_eq!([true, true, false], heard());
+        drop(ears);
+        Doorbell::tell(&home, &[News::Answer]);
+        assert_eq!([true, false, false], heard());
+        assert_eq!(3, bells(&home));
     }
 
     #[test]

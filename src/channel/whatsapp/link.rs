@@ -19,7 +19,7 @@ use super::certificate::Endpoint;
 use super::connection::{Over, Run, judged, own_address};
 use super::ears::{Ears, Word as Heard};
 use super::groups;
-use super::inbound::{self, Inbound, PAIRED_AT_KEY};
+use super::inbound::{self, PAIRED_AT_KEY};
 use super::line::{Line, Online};
 use super::outbound;
 use super::pairing::{Pairing, Step, Wanted};
@@ -30,7 +30,7 @@ use super::state::{Do, End, Event, Machine, Meaning, Now, State, Then, meaning};
 use crate::agent::notice;
 use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::Settings;
-use crate::doorbell::Doorbell;
+use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, GroupFolder, UnixMs};
 use crate::limits::{LINK_EVENTS_MAX, LINK_LOOK_INTERVAL, LINK_SILENCE_MAX};
@@ -52,7 +52,6 @@ struct Link<'a> {
     given: &'a Given,
     bell: &'a Doorbell,
     store: Store,
-    inbound: Arc<Inbound>,
     started: Instant,
     machine: Machine,
     /// Who we are, once a login told it.
@@ -89,12 +88,10 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     let identity = json!({
         "number": stored["number"], "lid": stored["lid"], "name": stored["name"],
     });
-    let inbound = Inbound::new(&given.home, &given.settings)?;
     let mut link = Link {
         given,
         bell,
         store,
-        inbound,
         started,
         machine,
         identity,
@@ -113,8 +110,15 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     link.perform(todo)?;
     link.store_state()?;
     let (mut is_rung, mut looks) = (true, 0_u32);
+    let mut ears = None;
     while !given.is_stopping.load(Ordering::Relaxed) {
         let pause = link.look(is_rung || looks.is_multiple_of(LOOKS_PER_NET))?;
+        if link.is_asleep() {
+            ears = None;
+        } else if ears.is_none() {
+            let heard = bell.hear_of(&[News::Message, News::Run]);
+            ears = heard.inspect_err(|error| log::warn!("nobody is shown typing: {error}")).ok();
+        }
         is_rung = bell.wait(pause) || ASLEEP <= pause;
         looks = looks.wrapping_add(1);
     }
@@ -160,10 +164,12 @@ impl Link<'_> {
         let dues = [self.machine.due(), self.presence.due(), self.silent_at()];
         let due = dues.into_iter().flatten().min();
         let pause = due.map_or(LINK_LOOK_INTERVAL, |due| due.saturating_sub(up));
-        // Where nothing can happen by itself, the bell alone is listened to.
-        let is_asleep =
-            matches!(self.machine.state(), State::Unpaired | State::NeedsPairing { .. });
-        Ok(if is_asleep { ASLEEP } else { pause.min(LINK_LOOK_INTERVAL) })
+        Ok(if self.is_asleep() { ASLEEP } else { pause.min(LINK_LOOK_INTERVAL) })
+    }
+
+    /// Whether nothing can happen by itself, so that only a ring for everybody is listened to.
+    fn is_asleep(&self) -> bool {
+        matches!(self.machine.state(), State::Unpaired | State::NeedsPairing { .. })
     }
 
     fn tell(&mut self, event: Event) -> Result<(), store::Error> {
@@ -247,7 +253,7 @@ impl Link<'_> {
             Some(pool) => Arc::clone(pool),
             none => Arc::clone(none.insert(Pool::start(1)?)),
         };
-        Session::make(self.given, pool, &self.inbound, ears)
+        Session::make(self.given, pool, ears)
     }
 
     /// Ends the connection; that it is over is seen by the next look.
@@ -419,13 +425,13 @@ impl Link<'_> {
             }
             Told::HistorySync(history) => {
                 if let Some(session) = &self.session {
-                    self.inbound.take_history(&session.client, history)?;
+                    session.inbound.take_history(&session.client, history)?;
                 }
             }
             // What the library brings past its hook: recovered by the phone.
             Told::Messages(batch) if !batch.hook_committed => {
                 if let Some(session) = &self.session {
-                    block_on(self.inbound.take(&session.client, &batch.messages))?;
+                    block_on(session.inbound.take(&session.client, &batch.messages))?;
                 }
             }
             _ => {}

@@ -53,7 +53,7 @@ use crate::home::Home;
 use crate::limits::{
     LINK_CLOSE_MAX, LINK_RESTART_FIRST, LINK_RETRY_MAX, POLL_INTERVAL, WHATSAPP_WORDS_MAX,
 };
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::threads::join_by;
 
 /// The channel at work. Dropped, it ends the connection and joins its threads.
@@ -94,13 +94,13 @@ impl WhatsApp {
             words: to_words.clone(),
             is_stopping: Arc::clone(&is_stopping),
         };
-        let bell = whatsapp.hang_bell(home, &[News::Message, News::Run])?;
+        let bell = whatsapp.hang_bell(home)?;
         whatsapp.spawn("whatsapp", move || {
             supervise(&given.is_stopping, &bell, || {
                 link::run(&given, &bell).map_err(|error| crate::chain(&error))
             });
         })?;
-        let (bell, home) = (whatsapp.hang_bell(home, &[News::Answer])?, home.clone());
+        let (bell, home) = (whatsapp.hang_bell(home)?, home.clone());
         whatsapp.spawn("delivery-whatsapp", move || {
             line.delivery(bell.waker());
             supervise(&is_stopping, &bell, || {
@@ -110,8 +110,9 @@ impl WhatsApp {
         Ok(whatsapp)
     }
 
-    fn hang_bell(&mut self, home: &Home, news: &[News]) -> io::Result<Doorbell> {
-        let bell = Doorbell::of(home, news)?;
+    /// Who is linked to nobody wants no news.
+    fn hang_bell(&mut self, home: &Home) -> io::Result<Doorbell> {
+        let bell = Doorbell::of(home, &[])?;
         self.bells.push(bell.waker());
         Ok(bell)
     }
@@ -168,7 +169,7 @@ fn deliver(
     bell: &Doorbell,
     is_stopping: &AtomicBool,
 ) -> Result<(), String> {
-    let mut store = Store::open(&home.database()).map_err(|error| crate::chain(&error))?;
+    let failed = |error: store::Error| crate::chain(&error);
     let mut outbound = Outbound::new(Arc::clone(line), words.clone(), to_words.clone());
     let goes_on = || !is_stopping.load(Ordering::Relaxed);
     while goes_on() {
@@ -176,10 +177,12 @@ fn deliver(
             bell.wait(OFFLINE_WAIT);
             continue;
         }
+        let _ears = bell.hear_of(&[News::Answer]).map_err(|error| error.to_string())?;
+        let mut store = Store::open(&home.database()).map_err(failed)?;
         match channel::deliver(&mut store, bell, &mut outbound, true, &goes_on) {
             Ok(Ended::Done) => {}
             Ok(Ended::Down { why }) => log::debug!("no delivery: {why}"),
-            Err(error) => return Err(crate::chain(&error)),
+            Err(error) => return Err(failed(error)),
         }
     }
     Ok(())

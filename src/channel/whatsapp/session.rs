@@ -39,6 +39,7 @@ pub(super) struct Session {
     pub(super) client: Arc<Client>,
     pub(super) pool: Arc<Pool>,
     pub(super) ears: Ears,
+    pub(super) inbound: Arc<Inbound>,
     // Dropped, they end the listening.
     _subscription: Subscription,
     _lease: RawNodeLease,
@@ -48,13 +49,9 @@ impl Session {
     /// Makes a client that is not connected.
     ///
     /// # Errors
-    /// Keys or certificates that cannot be had.
-    pub(super) fn make(
-        given: &Given,
-        pool: Arc<Pool>,
-        inbound: &Arc<Inbound>,
-        ears: Ears,
-    ) -> anyhow::Result<Session> {
+    /// A database, keys or certificates that cannot be had.
+    pub(super) fn make(given: &Given, pool: Arc<Pool>, ears: Ears) -> anyhow::Result<Session> {
+        let inbound = Inbound::new(&given.home, &given.settings)?;
         let keys = Keys::open(&given.home.whatsapp_database())?;
         let manager = Arc::new(block_on(PersistenceManager::new(keys))?);
         let roots = given.roots.as_deref();
@@ -70,7 +67,7 @@ impl Session {
             None => version(&pool, &http, &manager, given.endpoint.is_far()),
         };
         let runtime: Arc<dyn wacore::runtime::Runtime> = Arc::clone(&pool) as _;
-        let hook: Arc<dyn whatsapp_rust::InboundDurabilityHook> = Arc::clone(inbound) as _;
+        let hook: Arc<dyn whatsapp_rust::InboundDurabilityHook> = Arc::clone(&inbound) as _;
         let client = block_on(
             Client::builder()
                 .with_runtime_arc(runtime)
@@ -85,7 +82,7 @@ impl Session {
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
         let subscription = client.subscribe_handler(Arc::new(ears.clone()));
         let lease = client.acquire_raw_node_forwarding();
-        Ok(Session { client, pool, ears, _subscription: subscription, _lease: lease })
+        Ok(Session { client, pool, ears, inbound, _subscription: subscription, _lease: lease })
     }
 
     /// Whether the keys are those of a device that a phone has taken in.

@@ -293,6 +293,11 @@ impl Home {
         fs::read_to_string(self.path("engine/calls")).unwrap_or_default()
     }
 
+    /// The containers that live: files of the stand-in for an engine.
+    pub(crate) fn containers(&self) -> Vec<PathBuf> {
+        entries(&self.path("engine/containers"))
+    }
+
     /// The log of the program.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.at("logs/rust-claw.log")).unwrap_or_default()
@@ -312,7 +317,7 @@ impl Drop for Home {
             std::io::stderr().write_all(told.as_bytes()).ok();
         }
         // Containers outlive their client, also here.
-        for container in entries(&self.path("engine/containers")) {
+        for container in self.containers() {
             let text = fs::read_to_string(container).unwrap_or_default();
             let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
             if let Some(group) = pid.and_then(Pid::from_raw) {

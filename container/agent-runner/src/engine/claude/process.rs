@@ -44,6 +44,8 @@ pub(super) struct Cli {
     /// The end of standard error. A lock, because it must be readable while a process that was
     /// left behind holds the pipe open.
     tail: Arc<Mutex<Vec<u8>>>,
+    /// Hangs up at the end of standard error.
+    tail_whole: Receiver<()>,
     is_reaped: bool,
 }
 
@@ -66,6 +68,7 @@ impl Cli {
         let (exit, exited) = bounded(1);
         let (stdin, writes) = bounded::<Vec<u8>>(WRITES_MAX);
         let tail = Arc::default();
+        let (errors_read, tail_whole) = bounded(0);
         // From here on an early return kills it.
         let cli = Cli {
             child,
@@ -73,6 +76,7 @@ impl Cli {
             exited,
             stdin: Some(stdin),
             tail: Arc::clone(&tail),
+            tail_whole,
             is_reaped: false,
         };
         Builder::new().name("claude-in".to_owned()).spawn(move || {
@@ -82,7 +86,10 @@ impl Cli {
             {}
         })?;
         Builder::new().name("claude-out".to_owned()).spawn(move || read_lines(output, &lines))?;
-        Builder::new().name("claude-err".to_owned()).spawn(move || keep_tail(errors, &tail))?;
+        Builder::new().name("claude-err".to_owned()).spawn(move || {
+            keep_tail(errors, &tail);
+            drop::<Sender<()>>(errors_read);
+        })?;
         Builder::new().name("claude-exit".to_owned()).spawn(move || {
             // Where it fails the process was killed and reaped first: gone either way.
             let is_seen =
@@ -132,6 +139,8 @@ impl Cli {
             },
             Err(error) => error.to_string(),
         };
+        // What it wrote last may not have been read yet.
+        self.tail_whole.recv_timeout(DRAIN_MAX).ok();
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         format!("{exit}\n{}", String::from_utf8_lossy(&tail))
     }
