@@ -64,6 +64,8 @@ pub const REMOVE_RETRY: Duration = Duration::from_millis(250);
 pub const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Of one read from a sandbox's pipe.
 pub const READ_BYTES: usize = 32 * 1024;
+/// What a pipe holds anyway. Source: pipe(7).
+pub const PIPE_BYTES_USUAL: usize = 64 * 1024;
 /// Asked of the kernel for a sandbox's pipes. Source: default of `/proc/sys/fs/pipe-max-size`.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 /// At most so often a sandbox's output counts as a sign of life.

@@ -3,6 +3,7 @@
 //! together with the move of the cursor past what it answers. What is not answered when the
 //! sandbox ends is pending again, by that alone.
 
+mod live;
 pub mod notice;
 mod places;
 mod prepare;

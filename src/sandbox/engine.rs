@@ -13,8 +13,6 @@ use rust_claw_protocol::RUNNER_VERSION;
 use serde_json::Value;
 
 use super::command::{Answer, NoAnswer, SECRETS, ask};
-use super::run_log::RunLog;
-use super::running::{Running, SpawnError};
 use super::runtime::{self, Host};
 use super::spec::{RuntimeChoice, RuntimeKind, SandboxSpec};
 use crate::limits;
@@ -268,26 +266,6 @@ impl Engine {
             }
         }
         command
-    }
-
-    /// Starts a sandbox and hands it `stdin`, then end of file. No frame larger than
-    /// `output_bytes_max` is taken from it. `ended_well` is called as soon as it has ended by
-    /// itself and as it should, so that nothing of it is left; else it never is.
-    ///
-    /// To be called by a thread that outlives the sandbox: under bwrap the sandbox dies with it.
-    ///
-    /// # Errors
-    /// The spec is refused, or the program cannot be started. That the engine then cannot make the
-    /// container shows as an early end.
-    pub fn spawn(
-        &self,
-        spec: &SandboxSpec,
-        stdin: Vec<u8>,
-        log: &RunLog,
-        output_bytes_max: u64,
-        ended_well: impl FnOnce() + Send + 'static,
-    ) -> Result<Running, SpawnError> {
-        Running::start(self, spec, stdin, log, output_bytes_max, ended_well)
     }
 
     /// Names of the containers that belong to a home, running or not. Under bwrap there are none:

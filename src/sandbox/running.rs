@@ -99,10 +99,18 @@ pub struct Running {
     is_stopped: bool,
 }
 
-impl Running {
-    /// See [`Engine::spawn`].
-    pub(super) fn start(
-        engine: &Engine,
+impl Engine {
+    /// Starts a sandbox and hands it `stdin`, then end of file. No frame larger than
+    /// `output_bytes_max` is taken from it. `ended_well` is called as soon as it has ended by
+    /// itself and as it should, so that nothing of it is left; else it never is.
+    ///
+    /// To be called by a thread that outlives the sandbox: under bwrap the sandbox dies with it.
+    ///
+    /// # Errors
+    /// The spec is refused, or the program cannot be started. That the engine then cannot make the
+    /// container shows as an early end.
+    pub fn spawn(
+        &self,
         spec: &SandboxSpec,
         stdin: Vec<u8>,
         log: &RunLog,
@@ -110,15 +118,15 @@ impl Running {
         ended_well: impl FnOnce() + Send + 'static,
     ) -> Result<Running, SpawnError> {
         spec.check()?;
-        let failed = |source| SpawnError::Start { program: engine.cli_text(), source };
+        let failed = |source| SpawnError::Start { program: self.cli_text(), source };
         let stdin_bytes = stdin.len();
         let (input, feed) = Feed::start(stdin).map_err(failed)?;
-        let (leader, pipes) = Leader::spawn(engine.command(spec), input.into()).map_err(failed)?;
+        let (leader, pipes) = Leader::spawn(self.command(spec), input.into()).map_err(failed)?;
         // While the child begins.
         log.line(format_args!(
             "start folder={} runtime={} name={} stdin_bytes={stdin_bytes}",
             spec.folder,
-            engine.kind(),
+            self.kind(),
             spec.name,
         ));
         let (events, seen) = bounded(limits::RUN_EVENTS_MAX);
@@ -131,7 +139,7 @@ impl Running {
             abandon: Some(abandon),
             threads: Vec::with_capacity(2),
             leader,
-            engine: engine.clone(),
+            engine: self.clone(),
             name: spec.name.clone(),
             home_label: spec.home_label.clone(),
             is_stopped: false,
@@ -149,7 +157,9 @@ impl Running {
         }
         Ok(running)
     }
+}
 
+impl Running {
     /// Starts a thread around a pipe.
     fn thread(&mut self, end: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         // Thread names are short: what tells runs apart is at the end of the container's.
@@ -366,7 +376,9 @@ impl Feed {
     /// A pipe for a child that is still to be started, with what fits in it; closed if that is all.
     fn start(bytes: Vec<u8>) -> io::Result<(PipeReader, Option<Feed>)> {
         let (reader, pipe) = io::pipe()?;
-        widen(&pipe);
+        if limits::PIPE_BYTES_USUAL < bytes.len() {
+            widen(&pipe);
+        }
         rustix::io::ioctl_fionbio(&pipe, true)?;
         let mut feed = Feed { pipe, bytes, written: 0 };
         let is_all = feed.write();

@@ -98,36 +98,37 @@ fn one_turn(bed: &mut Bed, text: &str) -> Outcome<Duration> {
     Ok(took)
 }
 
-/// Many groups at once.
+/// Many groups at once: of agents that end when they have answered, as those of the reference did,
+/// and of agents that stay until they are asked to go.
 pub(crate) fn crowd(extent: Extent) -> Outcome<()> {
     const GROUPS: usize = 200;
+    const AGENTS: [(&str, &str); 2] =
+        [("bench:once", ""), ("bench:leave", ", agent stays until asked")];
     // They go at the end: the kernel would still be at it while the next ones are measured.
     let mut beds = Vec::new();
     for place in [Place::Memory, Place::Disk] {
         for (limit, must, reference) in [(50, "≤ 0.5 s", "1.25 s"), (5, "≤ 4.1 s", "4.45 s")] {
-            let mut times = Vec::new();
-            for _ in 0..extent.repeats(if limit == 50 { 5 } else { 3 }) {
-                let mut bed = Bed::new(place, GROUPS)?;
-                let (mut served, _) = bed.serve(limit)?;
-                bed.wait_for_engine()?;
-                bed.bell = Doorbell::of(&bed.home, &[News::Answer])?;
-                // Likewise what was written to make the groups.
-                rustix::fs::sync();
-                times.push(one_crowd(&mut bed, GROUPS)?);
-                served.stop()?;
-                beds.push(bed);
-            }
-            let times = Times::new(times);
-            row(&Row {
-                what: &format!(
-                    "200 groups × 1 message, agent 100 ms, limit {limit}: first start → all \
+            for (word, how) in AGENTS {
+                let mut times = Vec::new();
+                for _ in 0..extent.repeats(if limit == 50 { 5 } else { 3 }) {
+                    let mut bed = Bed::new(place, GROUPS)?;
+                    let (mut served, _) = bed.serve(limit)?;
+                    bed.wait_for_engine()?;
+                    bed.bell = Doorbell::of(&bed.home, &[News::Answer])?;
+                    // Likewise what was written to make the groups.
+                    rustix::fs::sync();
+                    times.push(one_crowd(&mut bed, GROUPS, word)?);
+                    served.stop()?;
+                    beds.push(bed);
+                }
+                let what = format!(
+                    "200 groups × 1 message, agent 100 ms{how}, limit {limit}: first start → all \
                      answered, {}",
                     place.name()
-                ),
-                measured: format!("{:.3} s", times.median().as_secs_f64()),
-                must,
-                reference,
-            })?;
+                );
+                let median = Times::new(times).median().as_secs_f64();
+                row(&Row { what: &what, measured: format!("{median:.3} s"), must, reference })?;
+            }
         }
     }
     Ok(())
@@ -140,10 +141,9 @@ fn answer_count(store: &Store) -> rust_claw::store::Result<usize> {
     Ok(usize::try_from(store.newest_outbox_id()?.0).unwrap_or(0))
 }
 
-fn one_crowd(bed: &mut Bed, group_count: usize) -> Outcome<Duration> {
-    let batch: Vec<_> = (0..group_count)
-        .map(|number| bed.message(&chat(number), "bench:leave bench:sleep=100"))
-        .collect();
+fn one_crowd(bed: &mut Bed, group_count: usize, word: &str) -> Outcome<Duration> {
+    let text = format!("{word} bench:sleep=100");
+    let batch: Vec<_> = (0..group_count).map(|number| bed.message(&chat(number), &text)).collect();
     bed.commit(&batch)?;
     bed.bell.ring_others();
     // Who measures takes little of the processor while there is much to do.
