@@ -3,8 +3,8 @@
 //! Who waits has a FIFO in `store/bells`, named `{pid}-{n}`, or `{pid}-{n}-{letters}` where it
 //! wants to hear of some [`News`] only; who has committed something writes a byte into every FIFO
 //! there that hears of it. Who wants to hear of more for a while gives its FIFO a second name. A
-//! doorbell says that there is something to look for, never what: a ring
-//! may be lost with its process, so a slow poll stays under it.
+//! doorbell says that there is something to look for, never what: a ring may be lost with its
+//! process, so a slow poll stays under it.
 
 use std::fs;
 use std::io;
@@ -81,11 +81,11 @@ impl Doorbell {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn hear_of(&self, news: &[News]) -> io::Result<Ears> {
+    pub fn hear_of(&self, news: &[News]) -> io::Result<Alias> {
         let path = self.bells.join(name(&format!("-{}", letters(news))));
         remove(&path)?;
         fs::hard_link(&self.path, &path)?;
-        Ok(Ears(path))
+        Ok(Alias(path))
     }
 
     fn hang(home: &Home, hears: &str) -> io::Result<Doorbell> {
@@ -160,9 +160,9 @@ impl Drop for Doorbell {
 
 /// A second name of a [`Doorbell`]. It goes when this is dropped.
 #[derive(Debug)]
-pub struct Ears(PathBuf);
+pub struct Alias(PathBuf);
 
-impl Drop for Ears {
+impl Drop for Alias {
     fn drop(&mut self) {
         take_down(&self.0);
     }
@@ -308,10 +308,10 @@ mod tests {
         assert_eq!([true, false, false], heard());
         Doorbell::ring(&home);
         assert_eq!([true; 3], heard());
-        let ears = none.hear_of(&[News::Answer]).expect("a second name");
+        let alias = none.hear_of(&[News::Answer]).expect("a second name");
         Doorbell::tell(&home, &[News::Answer]);
         assert_eq!([true, true, false], heard());
-        drop(ears);
+        drop(alias);
         Doorbell::tell(&home, &[News::Answer]);
         assert_eq!([true, false, false], heard());
         assert_eq!(3, bells(&home));

@@ -1,8 +1,9 @@
 //! The only SQL on the home's database: chats, messages, groups, sessions, runs, tasks, outbox,
 //! dead letters. (`WhatsApp`'s keys are in a database of their own.)
 //!
-//! One [`Store`] is one connection, so one per thread; the workers have a [`SharedStore`]. `SQLite` is the bus: whoever accepts
-//! something commits it here first and rings the [doorbell](crate::doorbell) second.
+//! One [`Store`] is one connection, so one per thread; the workers have a [`SharedStore`]. `SQLite`
+//! is the bus: whoever accepts something commits it here first and rings the
+//! [doorbell](crate::doorbell) second.
 //!
 //! The invariant is in [`Store::record`]: the rows of an answer and the move of the cursor past
 //! the messages that it answers are one transaction. Nothing else may move a cursor, but

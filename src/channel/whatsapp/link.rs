@@ -110,14 +110,14 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     link.perform(todo)?;
     link.store_state()?;
     let (mut is_rung, mut looks) = (true, 0_u32);
-    let mut ears = None;
+    let mut news = None;
     while !given.is_stopping.load(Ordering::Relaxed) {
         let pause = link.look(is_rung || looks.is_multiple_of(LOOKS_PER_NET))?;
         if link.is_asleep() {
-            ears = None;
-        } else if ears.is_none() {
+            news = None;
+        } else if news.is_none() {
             let heard = bell.hear_of(&[News::Message, News::Run]);
-            ears = heard.inspect_err(|error| log::warn!("nobody is shown typing: {error}")).ok();
+            news = heard.inspect_err(|error| log::warn!("nobody is shown typing: {error}")).ok();
         }
         is_rung = bell.wait(pause) || ASLEEP <= pause;
         looks = looks.wrapping_add(1);

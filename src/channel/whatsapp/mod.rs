@@ -177,7 +177,7 @@ fn deliver(
             bell.wait(OFFLINE_WAIT);
             continue;
         }
-        let _ears = bell.hear_of(&[News::Answer]).map_err(|error| error.to_string())?;
+        let _news = bell.hear_of(&[News::Answer]).map_err(|error| error.to_string())?;
         let mut store = Store::open(&home.database()).map_err(failed)?;
         match channel::deliver(&mut store, bell, &mut outbound, true, &goes_on) {
             Ok(Ended::Done) => {}
