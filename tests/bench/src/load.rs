@@ -110,7 +110,7 @@ pub(crate) fn crowd(extent: Extent) -> Outcome<()> {
         for (limit, must, reference) in [(50, "≤ 0.5 s", "1.25 s"), (5, "≤ 4.1 s", "4.45 s")] {
             for (word, how) in AGENTS {
                 let mut times = Vec::new();
-                for _ in 0..extent.repeats(if limit == 50 { 5 } else { 3 }) {
+                for _ in 0..extent.repeats(5) {
                     let mut bed = Bed::new(place, GROUPS)?;
                     let (mut served, _) = bed.serve(limit)?;
                     bed.wait_for_engine()?;
