@@ -44,7 +44,7 @@ endif
 # as it does below PREFIX. The folder is also the whole build context of the image.
 RUNNER := $(TARGET)/lib/rust-claw/claw-agent-runner
 
-.PHONY: help run install test check bench bench-agent soak image clean program runner
+.PHONY: help run install test check bench bench-agent soak layout image clean program runner
 
 help:
 	@echo 'make run      build, then chat with the assistant'
@@ -55,6 +55,7 @@ help:
 	@echo 'make bench    measure speed and size'
 	@echo 'make soak     an hour of WhatsApp with drops, restarts and power cuts, then'
 	@echo '              10,000 disconnects; SOAK_SECONDS=600, SOAK_DISCONNECTS=1000'
+	@echo 'make layout   after many changes: look again which functions serve all day (src/layout.txt)'
 	@echo 'make clean    remove all that was built'
 
 program:
@@ -162,6 +163,14 @@ soak: runner bench-agent
 	@. '$(TARGET)/test-tools/env.sh'; \
 	  $(CARGO) run --release --locked --package rust-claw-bench -- --soak '$(SOAK_SECONDS)' && \
 	  $(CARGO) run --release --locked --package rust-claw-bench -- --disconnects '$(SOAK_DISCONNECTS)'
+
+# A program's memory is, most of all, the pieces of itself that it has touched: see src/build.rs.
+layout: runner
+	$(CARGO) rustc --release --locked --package rust-claw --bin rust-claw \
+	  --target-dir '$(TARGET)/layout' -- -C strip=none
+	ln -sfn ../lib '$(TARGET)/layout/lib'
+	tests/layout.sh '$(TARGET)/layout/release/rust-claw' >'$(TARGET)/layout.txt'
+	mv '$(TARGET)/layout.txt' src/layout.txt
 
 clean:
 	$(CARGO) clean
