@@ -2,6 +2,8 @@
 //! [state machine](super::state) says, and tells it what happened. What the library tells comes
 //! through a bounded channel and never waits for us; its own reconnecting is off.
 
+mod hear;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,22 +13,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use wacore::runtime::Runtime;
-use wacore::types::events::Event as Told;
-use wacore_binary::Jid;
 use whatsapp_rust::anyhow;
 
 use super::certificate::Endpoint;
 use super::connection::{Over, Run, judged, own_address};
 use super::ears::{Ears, Word as Heard};
 use super::groups;
-use super::inbound::{self, PAIRED_AT_KEY};
 use super::line::{Line, Online};
 use super::outbound;
 use super::pairing::{Pairing, Step, Wanted};
 use super::presence::Presence;
-use super::runtime::{Pool, block_on};
+use super::runtime::Pool;
 use super::session::Session;
-use super::state::{Do, End, Event, Machine, Meaning, Now, State, Then, meaning};
+use super::state::{Do, End, Event, Machine, Now, State, Then};
 use crate::agent::notice;
 use crate::channel::WHATSAPP_STATE_KEY;
 use crate::config::Settings;
@@ -34,7 +33,7 @@ use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, GroupFolder, UnixMs};
 use crate::limits::{LINK_EVENTS_MAX, LINK_LOOK_INTERVAL, LINK_SILENCE_MAX};
-use crate::store::{self, ContainerConfig, NewGroup, RunKind, RunState, Store};
+use crate::store::{self, RunKind, RunState, Store};
 
 /// What the thread is given.
 pub(super) struct Given {
@@ -365,185 +364,10 @@ impl Link<'_> {
         if is_other && address.is_some() { self.tell(Event::NetworkChanged) } else { Ok(()) }
     }
 
-    fn hear(&mut self, word: Heard) -> Result<(), store::Error> {
-        match word {
-            Heard::Line(end) => {
-                if let Some(run) = &mut self.run {
-                    run.line_end = Some(end);
-                }
-                Ok(())
-            }
-            Heard::Code(code) => {
-                self.ends(End::Code(code));
-                // The library keeps the connection and waits for the server to end it.
-                if matches!(meaning(code), Meaning::Again | Meaning::Slower) {
-                    self.drop_session();
-                }
-                Ok(())
-            }
-            Heard::Groups(told) => {
-                self.groups.done(&mut self.store, told)?;
-                Doorbell::ring(&self.given.home);
-                Ok(())
-            }
-            Heard::Event(event) => self.hear_event(&event),
-        }
-    }
-
-    /// Notes why the connection will be over, unless that is known.
-    fn ends(&mut self, end: End) {
-        if let Some(run) = &mut self.run {
-            run.end.get_or_insert(end);
-        }
-    }
-
-    fn hear_event(&mut self, event: &Told) -> Result<(), store::Error> {
-        self.hear_of_pairing(event)?;
-        match event {
-            Told::Connected(_) => self.come_online()?,
-            Told::PairSuccess(_) => {
-                self.store.set_state(PAIRED_AT_KEY, &UnixMs::now().to_string())?;
-                self.tell(Event::Paired)?;
-            }
-            Told::LoggedOut(out) if out.on_connect => {
-                self.ends(End::Code(u16::try_from(out.reason.code()).unwrap_or(401)));
-            }
-            Told::LoggedOut(_) => self.ends(End::Removed),
-            Told::StreamReplaced(_) => self.ends(End::Replaced),
-            Told::TemporaryBan(ban) => self.ends(End::Banned(ban.expire.to_std().ok())),
-            Told::ClientOutdated(_) => self.ends(End::Outdated),
-            Told::ConnectFailure(failure) => {
-                self.ends(End::Code(u16::try_from(failure.reason.code()).unwrap_or(0)));
-            }
-            // Else the connection goes on, for the code to type that is shown beside them.
-            Told::PairingQrCodesExhausted(told) if told.disconnected => self.ends(End::Unscanned),
-            Told::GroupUpdate(update) => {
-                if let Some(renamed) = groups::renamed(update) {
-                    self.store.name_groups(&[renamed])?;
-                    Doorbell::ring(&self.given.home);
-                }
-            }
-            Told::HistorySync(history) => {
-                if let Some(session) = &self.session {
-                    session.inbound.take_history(&session.client, history)?;
-                }
-            }
-            // What the library brings past its hook: recovered by the phone.
-            Told::Messages(batch) if !batch.hook_committed => {
-                if let Some(session) = &self.session {
-                    block_on(session.inbound.take(&session.client, &batch.messages))?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn hear_of_pairing(&mut self, event: &Told) -> Result<(), store::Error> {
-        let Some(mut pairing) = self.pairing.take() else { return Ok(()) };
-        if let Some(options) = pairing.code_to_ask_for(event)
-            && let Some(session) = &self.session
-        {
-            let client = Arc::clone(&session.client);
-            session.pool.spawn_detached(Box::pin(async move {
-                if let Err(error) = client.pair_with_code(options).await {
-                    // The link is told by an event, too.
-                    log::debug!("no code to pair with: {error}");
-                }
-            }));
-        }
-        let step = pairing.heard(event, UnixMs::now());
-        let is_last = matches!(step, Some(Step::Failed { .. } | Step::Expired));
-        if let Some(step) = step {
-            self.show_step(&pairing, step)?;
-        }
-        if is_last {
-            return self.tell(Event::PairingOver);
-        }
-        self.pairing = Some(pairing);
-        Ok(())
-    }
-
-    fn come_online(&mut self) -> Result<(), store::Error> {
-        let (Some(session), Some(run)) = (&self.session, &self.run) else { return Ok(()) };
-        let client = Arc::clone(&session.client);
-        let me = inbound::me(&client);
-        let address = |jid: &Option<Jid>| jid.as_ref().map(Jid::to_non_ad_string);
-        self.identity = json!({
-            "number": me.pn.as_ref().map(|pn| pn.user_base().to_owned()),
-            "lid": address(&me.lid),
-            "name": client.push_name(),
-        });
-        let online = Online { client, pool: Arc::clone(&session.pool), number: run.number };
-        self.presence = Presence::after_login();
-        self.tell(Event::Online)?;
-        if *self.machine.state() != State::Online {
-            return Ok(());
-        }
-        self.given.line.show(Some(online));
-        let Some(pairing) = self.pairing.take() else { return Ok(()) };
-        let is_attached = self.attach_own_chat(address(&me.pn))?;
-        let text = |key: &str| self.identity[key].as_str().unwrap_or_default().to_owned();
-        let done = Step::Done { number: text("number"), name: text("name"), is_attached };
-        self.show_step(&pairing, done)
-    }
-
-    /// "Message yourself" is how one talks to main, where the number is the owner's.
-    /// Tells whether it came to be.
-    fn attach_own_chat(&mut self, own: Option<String>) -> Result<bool, store::Error> {
-        let Some(jid) = own.and_then(|own| ChatJid::new(&own).ok()) else { return Ok(false) };
-        let main = self.main_group()?;
-        let chats = self.store.chats_of_group(&main)?;
-        let is_reached = chats.iter().any(|chat| chat.channel() == ChannelKind::Whatsapp);
-        if self.given.settings.assistant_has_own_number || is_reached {
-            return Ok(false);
-        }
-        let new = NewGroup {
-            jid,
-            name: "Main".to_owned(),
-            folder: main,
-            trigger_name: None,
-            requires_trigger: false,
-            is_main: true,
-            attach: true,
-            config: ContainerConfig::default(),
-        };
-        match self.store.register_group(&new, UnixMs::now()) {
-            Ok(_) => log::info!("chat={} is attached to main", new.jid),
-            Err(error) => {
-                log::warn!("own chat not attached: {}", crate::chain(&error));
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     fn main_group(&self) -> Result<GroupFolder, store::Error> {
         let (groups, _) = self.store.groups()?;
         let main = groups.into_iter().find(|group| group.is_main).map(|group| group.folder);
         Ok(main.unwrap_or_else(GroupFolder::main))
-    }
-
-    fn want(&mut self, wanted: Wanted) -> Result<(), store::Error> {
-        match wanted {
-            Wanted::Pair { phone, asked_at_ms } => {
-                let pairing = Pairing::new(phone, UnixMs(asked_at_ms));
-                if self.machine.is_paired() {
-                    let error = "it is linked already: `rust-claw unpair` ends that first";
-                    return self.show_step(&pairing, Step::Failed { error: error.to_owned() });
-                }
-                self.show_step(&pairing, Step::Waiting)?;
-                self.pairing = Some(pairing);
-                self.tell(Event::Pair)
-            }
-            Wanted::GiveUp => {
-                self.pairing = None;
-                Step::hide(&mut self.store)?;
-                self.tell(Event::PairingOver)
-            }
-            Wanted::Unpair => self.tell(Event::Unpair),
-            Wanted::Reconnect => self.tell(Event::Reconnect),
-        }
     }
 
     /// Tells a person, wherever they can be reached, that they must act.
