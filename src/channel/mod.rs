@@ -113,6 +113,10 @@ pub fn deliver(
             settle(store, &row, outcome)?;
         }
         let rows = store.next_deliveries(channel.kind(), UnixMs::now(), ROWS_MAX)?;
+        if !rows.is_empty() {
+            // Else a power cut could undo an answer that somebody has read.
+            store.wait_for_disk()?;
+        }
         let (mut is_moving, mut is_underway) = (false, false);
         for row in &rows {
             if !go_on() {

@@ -30,9 +30,7 @@ impl SharedStore {
     /// # Errors
     /// [`Error::Unreadable`]: its write-ahead log cannot be opened. [`Error::Sqlite`].
     pub fn new(store: Store) -> Result<SharedStore> {
-        let path = PathBuf::from(format!("{}-wal", store.conn.path().unwrap_or_default()));
-        let log = File::open(&path)
-            .map_err(|source| Error::Unreadable { path, source: Box::new(source) })?;
+        let log = store.log()?;
         let set = store.conn.pragma_update(None, "synchronous", "NORMAL");
         set.map_err(failed("preparing the database"))?;
         Ok(SharedStore {
@@ -78,6 +76,22 @@ impl SharedStore {
             *durable = committed;
         }
         Ok(())
+    }
+}
+
+impl Store {
+    /// Returns when all that was committed, by whichever connection, outlives a power cut: before
+    /// anything leaves the machine that the next start would not know of.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`]: the write-ahead log cannot be opened. [`Error::Sync`].
+    pub fn wait_for_disk(&self) -> Result<()> {
+        self.log()?.sync_data().map_err(|source| Error::Sync { source })
+    }
+
+    fn log(&self) -> Result<File> {
+        let path = PathBuf::from(format!("{}-wal", self.conn.path().unwrap_or_default()));
+        File::open(&path).map_err(|source| Error::Unreadable { path, source: Box::new(source) })
     }
 }
 
