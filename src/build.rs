@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     if is("PROFILE", "release") && !linker.contains("mold") && !linker.contains("gold") {
         let script = Path::new(&env::var("OUT_DIR")?).join("layout.ld");
         fs::write(&script, layout(&fs::read_to_string("src/layout.txt")?))?;
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        println!("cargo::rustc-link-arg-bins=-T{}", script.display());
     }
     Ok(())
 }
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 /// pieces of 64 KiB; where what serves all day lies among what pairs, imports or is never called,
 /// nearly every piece is in memory.
 fn layout(names: &str) -> String {
-    let often: String =
-        names.lines().map(|name| format!("*(.text.{name} .text.unlikely.{name})\n")).collect();
-    format!("SECTIONS {{ .text.often : {{\n{often}}} }} INSERT BEFORE .text;\n")
+    let pattern = |name| format!("*(.text.{name} .text.unlikely.{name})");
+    let often: Vec<String> = names.lines().map(pattern).collect();
+    format!("SECTIONS {{ .text.often : {{\n{}\n}} }} INSERT BEFORE .text;\n", often.join("\n"))
 }
