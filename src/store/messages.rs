@@ -15,9 +15,11 @@ const CHAT_ACTIVITY_RESOLUTION_MS: i64 = 60_000;
 /// Of the messages that ask for an answer and are too old for the newest
 /// [`PROMPT_MESSAGES_MAX`], how many come along nevertheless.
 const OLD_WAKING_MESSAGES_MAX: usize = 16;
-/// Page cache of a connection that takes messages in, in the unit of `PRAGMA cache_size` (negative:
-/// KiB). A message goes to the end of its chat in three indexes: with a hundred lively chats, a
-/// cache that does not hold all these ends reads six pages for each message, and halves the speed.
+/// Page cache of a connection that takes messages in by the batch, in the unit of `PRAGMA
+/// cache_size` (negative: KiB). A message goes to the end of its chat in three indexes: with a
+/// hundred lively chats, a cache that does not hold all these ends reads six pages for each
+/// message, and halves the speed. Where they come one by one nobody notices, and the memory would
+/// stay.
 const INTAKE_CACHE: i64 = -8192;
 /// Bytes of a sender's name; the rest is cut off.
 pub(super) const NAME_BYTES_MAX: usize = 255;
@@ -123,9 +125,9 @@ impl Store {
         now: UnixMs,
     ) -> Result<Vec<Accepted>> {
         let doing = "storing messages";
-        if !self.takes_in {
+        if 1 < batch.len() && !self.takes_in_batches {
             self.conn.pragma_update(None, "cache_size", INTAKE_CACHE).map_err(failed(doing))?;
-            self.takes_in = true;
+            self.takes_in_batches = true;
         }
         let tx = self.write(doing)?;
         let mut chats = HashMap::new();

@@ -72,8 +72,8 @@ use turn::Write;
 #[derive(Debug)]
 pub struct Store {
     conn: Connection,
-    /// Whether this connection has stored messages: then it has a larger cache.
-    takes_in: bool,
+    /// Whether this connection has stored messages by the batch: then it has a larger cache.
+    takes_in_batches: bool,
 }
 
 /// What another process tells the daemon beside its messages and tasks, in the transaction that

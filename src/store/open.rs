@@ -36,7 +36,7 @@ impl Store {
     /// [`Error::SchemaTooNew`] and [`Error::Foreign`] leave the file as it is; [`Error::Unreadable`] where it cannot be
     /// opened or is no database; [`Error::Sqlite`] where another process holds it for too long.
     pub fn open(path: &Path) -> Result<Store> {
-        Ok(Store { conn: open(path, &MIGRATIONS)?, takes_in: false })
+        Ok(Store { conn: open(path, &MIGRATIONS)?, takes_in_batches: false })
     }
 }
 
