@@ -18,9 +18,11 @@ const OLD_WAKING_MESSAGES_MAX: usize = 16;
 /// Page cache of a connection that takes messages in by the batch, in the unit of `PRAGMA
 /// cache_size` (negative: KiB). A message goes to the end of its chat in three indexes: with a
 /// hundred lively chats, a cache that does not hold all these ends reads six pages for each
-/// message, and halves the speed. Where they come one by one nobody notices, and the memory would
-/// stay.
+/// message, and halves the speed. Where fewer than [`INTAKE_BATCH_MIN`] come at a time nobody
+/// notices, and the memory would stay.
 const INTAKE_CACHE: i64 = -8192;
+/// See [`INTAKE_CACHE`].
+const INTAKE_BATCH_MIN: usize = 100;
 /// Bytes of a sender's name; the rest is cut off.
 pub(super) const NAME_BYTES_MAX: usize = 255;
 
@@ -125,7 +127,7 @@ impl Store {
         now: UnixMs,
     ) -> Result<Vec<Accepted>> {
         let doing = "storing messages";
-        if 1 < batch.len() && !self.takes_in_batches {
+        if INTAKE_BATCH_MIN <= batch.len() && !self.takes_in_batches {
             self.conn.pragma_update(None, "cache_size", INTAKE_CACHE).map_err(failed(doing))?;
             self.takes_in_batches = true;
         }
