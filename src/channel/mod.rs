@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::doorbell::Doorbell;
-use crate::ids::{ChannelKind, UnixMs, shown};
+use crate::ids::{ChannelKind, OutboxId, UnixMs, shown};
 use crate::limits::{
     DELIVERY_NET_INTERVAL, DELIVERY_RETRY_FIRST, DELIVERY_RETRY_MAX, POLL_INTERVAL,
 };
@@ -108,14 +108,17 @@ pub fn deliver(
     follow: bool,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Ended, store::Error> {
+    let mut on_disk = OutboxId(0);
     while go_on() {
         for (row, outcome) in channel.settled() {
             settle(store, &row, outcome)?;
         }
         let rows = store.next_deliveries(channel.kind(), UnixMs::now(), ROWS_MAX)?;
-        if !rows.is_empty() {
-            // Else a power cut could undo an answer that somebody has read.
+        if let Some(newest) = rows.iter().map(|row| row.id).max().filter(|id| on_disk < *id) {
+            // Else a power cut could undo an answer that somebody has read. Ids are in the order of
+            // their commits.
             store.wait_for_disk()?;
+            on_disk = newest;
         }
         let (mut is_moving, mut is_underway) = (false, false);
         for row in &rows {

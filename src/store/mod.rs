@@ -30,6 +30,7 @@ mod search;
 mod sessions;
 mod shared;
 mod task_claims;
+mod task_error;
 mod task_runs;
 mod tasks;
 mod turn;
@@ -55,8 +56,9 @@ pub use runs::{Failures, NewRun, Recorded, Run, RunKind, RunState, RunStep, Usag
 pub use search::Found;
 pub use shared::SharedStore;
 pub use task_claims::{AskedBy, Claim, Claims};
+pub use task_error::TaskError;
 pub use task_runs::{TaskEnd, TaskRun, TaskRunStatus};
-pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskError, TaskState};
+pub use tasks::{ContextMode, NewTask, Task, TaskChange, TaskState};
 pub use usage::{UsageBy, UsageRow};
 pub use why::{Path, Stored};
 

@@ -1,15 +1,14 @@
-//! Tasks: what their owners asked for. When they run is in [`super::task_runs`].
+//! Tasks: what their owners asked for. When they run is in [`super::task_claims`], and what became
+//! of it in [`super::task_runs`].
 
 use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{
-    ContainerConfig, CorruptRow, Error, Result, Store, count, failed, task_runs, word_column,
-};
+use super::{ContainerConfig, CorruptRow, Result, Store, TaskError, count, task_runs, word_column};
 use crate::config;
-use crate::ids::{self, ChatJid, GroupFolder, TaskId, UnixMs, shown};
+use crate::ids::{ChatJid, GroupFolder, TaskId, UnixMs, shown};
 use crate::limits::{TASK_TEXT_BYTES_MAX, TASKS_PER_GROUP_MAX};
-use crate::schedule::{self, Schedule};
+use crate::schedule::Schedule;
 
 /// Which conversation a task continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,92 +118,6 @@ pub struct TaskChange {
     pub timezone: Option<Option<String>>,
     /// See [`NewTask::context`].
     pub context: Option<ContextMode>,
-}
-
-/// Why tasks stay as they are.
-#[derive(Debug, thiserror::Error)]
-pub enum TaskError {
-    /// The schedule cannot be used.
-    #[error(transparent)]
-    Schedule(#[from] schedule::Invalid),
-    /// Not an id at all.
-    #[error(transparent)]
-    Id(#[from] ids::Invalid),
-    /// The zone is none.
-    #[error("timezone `{text}`: it is no zone of the IANA database, for example `Europe/Berlin`")]
-    Timezone {
-        /// What was given, made fit for a line.
-        text: String,
-    },
-    /// Prompt or script cannot be used.
-    #[error("{field}: it is {problem}, for example `{example}`")]
-    Text {
-        /// `prompt` or `script`.
-        field: &'static str,
-        /// `empty`, or `longer than … bytes`.
-        problem: String,
-        /// One that can.
-        example: &'static str,
-    },
-    /// No such group.
-    #[error("there is no group with folder `{folder}`; `rust-claw list-groups` shows all")]
-    NoSuchGroup {
-        /// The folder.
-        folder: GroupFolder,
-    },
-    /// The chat belongs to another group, or to none.
-    #[error("chat `{chat}` is none of group `{folder}`; `rust-claw list-groups` shows its chats")]
-    NotOfGroup {
-        /// The chat.
-        chat: ChatJid,
-        /// The group.
-        folder: GroupFolder,
-    },
-    /// The group has as many as it may.
-    #[error("group `{folder}` has {TASKS_PER_GROUP_MAX} tasks already; cancel some")]
-    TooMany {
-        /// The group.
-        folder: GroupFolder,
-    },
-    /// No task begins like this.
-    #[error("there is no task `{id}`; `rust-claw list-tasks` shows those that exist")]
-    NoSuchTask {
-        /// What was given.
-        id: TaskId,
-    },
-    /// Several tasks begin like this.
-    #[error("`{prefix}` is the beginning of several tasks: {first}, {second}; write more of it")]
-    Ambiguous {
-        /// What was given.
-        prefix: TaskId,
-        /// One of them.
-        first: TaskId,
-        /// Another.
-        second: TaskId,
-    },
-    /// Nothing can be done with it any more.
-    #[error("task {id} is {}", state.as_str())]
-    Ended {
-        /// Which.
-        id: TaskId,
-        /// Completed or cancelled.
-        state: TaskState,
-    },
-    /// It is running or about to, and never runs twice at a time.
-    #[error("task {id} is running already")]
-    Running {
-        /// Which.
-        id: TaskId,
-    },
-    /// The database did not do it.
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-impl From<rusqlite::Error> for TaskError {
-    fn from(source: rusqlite::Error) -> TaskError {
-        TaskError::Store(failed("changing the tasks")(source))
-    }
 }
 
 type Checked<T> = std::result::Result<T, TaskError>;
