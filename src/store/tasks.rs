@@ -205,7 +205,7 @@ impl Store {
     /// that cannot be used, to be reported.
     ///
     /// # Errors
-    /// [`Error::Sqlite`].
+    /// [`Error::Sqlite`](super::Error::Sqlite).
     pub fn tasks(&self, within: Option<&GroupFolder>) -> Result<(Vec<Task>, Vec<CorruptRow>)> {
         let sql = listing("t.*, g.container_config", within.is_some());
         let rows = self.all(&sql, [within], "listing tasks", |row| {
@@ -224,7 +224,7 @@ impl Store {
     /// The active tasks whose slots come next; those that cannot be read are left out.
     ///
     /// # Errors
-    /// [`Error::Sqlite`].
+    /// [`Error::Sqlite`](super::Error::Sqlite).
     pub fn next_tasks(&self, limit: usize) -> Result<Vec<Task>> {
         let sql = "SELECT t.*, g.container_config
                    FROM tasks t INDEXED BY tasks_due LEFT JOIN groups g USING (folder)
