@@ -7,6 +7,10 @@ use super::retry::Retry;
 use super::{Phase, RunKey, Task, Uptime, Work};
 use crate::ids::ChatJid;
 
+/// So many tasks of a group go before a chat of it that waits: tasks that are always due must not
+/// keep people waiting for ever.
+pub(super) const PASSED_BY_MAX: u32 = 3;
+
 /// One group. A chat is at any time at most one of: answered by `run`, in `chats`, or in a pause of
 /// `retries`.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,8 @@ pub(super) struct Group {
     pub(super) chats: Line<ChatJid>,
     pub(super) retries: BTreeMap<ChatJid, Retry>,
     pub(super) run: Option<Run>,
+    /// Tasks that were started while a chat waited, since a chat was.
+    passed_by: u32,
 }
 
 impl Group {
@@ -28,9 +34,12 @@ impl Group {
         self.run.is_none() && !self.is_waiting() && self.retries.is_empty()
     }
 
-    /// Takes what starts next: tasks before chats.
+    /// Takes what starts next: tasks before chats, but not for ever.
     pub(super) fn take_work(&mut self) -> Option<Work> {
-        self.tasks.pop().map(Work::Task).or_else(|| self.chats.pop().map(Work::Chat))
+        let task = if self.passed_by < PASSED_BY_MAX { self.tasks.pop() } else { None };
+        let is_passed_by = task.is_some() && !self.chats.is_empty();
+        self.passed_by = if is_passed_by { self.passed_by + 1 } else { 0 };
+        task.map(Work::Task).or_else(|| self.chats.pop().map(Work::Chat))
     }
 }
 

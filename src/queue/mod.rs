@@ -9,7 +9,8 @@
 //! - At most `concurrent_max` sandboxes, one per group, none while the engine is down or after a
 //!   stop. `runs_ahead` more runs are started, so that one gets ready while another ends; that no
 //!   sandbox starts before another is gone is the workers' matter.
-//! - Groups are served in turn; within a group tasks come before chats, chats in turn.
+//! - Groups are served in turn; within a group tasks come before chats, though not for ever,
+//!   chats in turn.
 //! - A run that answers a chat is fed that chat's further messages as long as nobody waits for its
 //!   slot; a task's run is never fed and closed as soon as it is idle.
 //! - An idle run is closed when its time is over, when other work of its group waits, or, the

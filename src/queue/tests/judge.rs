@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::group::PASSED_BY_MAX;
 use super::*;
 
 /// What was seen so far.
@@ -23,6 +24,8 @@ pub(super) struct Judge {
     /// The step in which a group began to wait for a slot.
     in_line: BTreeMap<GroupFolder, u64>,
     streaks: BTreeMap<(GroupFolder, ChatJid), Streak>,
+    /// Tasks of a group that were started while a chat of it waited.
+    passed_by: BTreeMap<GroupFolder, u32>,
     /// Notices and dead letters of the step in progress.
     said: Vec<Effect>,
     /// When to kill.
@@ -71,6 +74,7 @@ impl Judge {
             chats: BTreeSet::new(),
             in_line: BTreeMap::new(),
             streaks: BTreeMap::new(),
+            passed_by: BTreeMap::new(),
             said: Vec::new(),
             stop: None,
             stopped: false,
@@ -129,6 +133,7 @@ impl Judge {
             Event::GroupRemoved { group } => {
                 self.tasks.retain(|(owner, _)| owner != group);
                 self.chats.retain(|(owner, _)| owner != group);
+                self.passed_by.remove(group);
                 self.streaks.retain(|(owner, _), _| owner != group);
                 if let Some(run) = self.runs.values_mut().find(|run| run.group == *group) {
                     (run.heard, run.feeding, run.removed) = (false, false, true);
@@ -279,15 +284,22 @@ impl Judge {
         assert!(self.runs.values().all(|run| run.group != *group), "one per group");
         let since = self.in_line.remove(group).expect("only who waits is started");
         assert!(self.in_line.values().all(|other| since <= *other), "another group was first");
+        let passed_by = self.passed_by.remove(group).unwrap_or_default();
+        let has_task = self.tasks.iter().any(|(owner, _)| owner == group);
+        let has_chat = self.chats.iter().any(|(owner, _)| owner == group);
         match work {
             Work::Chat(chat) => {
-                assert!(self.tasks.iter().all(|(owner, _)| owner != group), "tasks come first");
+                assert!(!has_task || passed_by == PASSED_BY_MAX, "tasks come first");
                 let chat = (group.clone(), chat.clone());
                 assert!(self.chats.remove(&chat), "nobody asked for it");
                 let streak = self.streaks.get(&chat);
                 assert!(streak.is_none_or(|streak| streak.not_before <= self.now), "in a pause");
             }
             Work::Task(task) => {
+                assert!(passed_by < PASSED_BY_MAX, "enough tasks for now");
+                if has_chat {
+                    self.passed_by.insert(group.clone(), passed_by + 1);
+                }
                 assert!(self.tasks.remove(&(group.clone(), task.clone())), "not due");
             }
         }

@@ -189,6 +189,28 @@ fn h20_groups_and_their_chats_take_turns() {
 }
 
 #[test]
+fn h20_tasks_that_are_always_due_let_a_chat_through() {
+    check(
+        1,
+        "
+        0 ready
+        0 due a:t           -> start 1 a:t
+        1 due a:u
+        1 message a/x
+        2 end 1 well        -> start 2 a:u
+        3 due a:t
+        4 end 2 well        -> start 3 a:t
+        5 due a:u
+        6 end 3 well        -> start 4 a:u
+        7 due a:t
+        8 end 4 well        -> start 5 a/x
+        9 turn 5 idle       -> close 5
+        9 end 5 well        -> start 6 a:t
+        ",
+    );
+}
+
+#[test]
 fn h20_what_was_kept_back_for_others_is_fed_when_they_have_room() {
     check(
         2,
