@@ -4,6 +4,7 @@
 //! what runs against what should, and clears away what is too old.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,7 +36,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread. A word from `asked`: somebody found the engine gone, look again now.
+    /// Starts the thread, which begins again where it fails: without it nothing would ever run. A
+    /// word from `asked`: somebody found the engine gone, look again now.
     ///
     /// # Errors
     /// A thread that cannot be had.
@@ -47,8 +49,20 @@ impl Keeper {
         let (stop, stopped) = bounded(0);
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || {
-            if let Err(error) = keep(&shared, &words, &asked, &stopped) {
-                log::error!("the watch over the sandbox engine ended: {}", crate::chain(&error));
+            let mut pause = ENGINE_RETRY_FIRST;
+            loop {
+                let attempt = || keep(&shared, &words, &asked, &stopped);
+                let why = match catch_unwind(AssertUnwindSafe(attempt)) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => crate::chain(&error),
+                    Err(_) => "it panicked".to_owned(),
+                };
+                let seconds = pause.as_secs();
+                log::error!("the watch over the sandbox engine begins again in {seconds} s: {why}");
+                if matches!(wait(pause, &asked, &stopped), Woken::Stopped) {
+                    return;
+                }
+                pause = (pause * 2).min(ENGINE_RETRY_MAX);
             }
         })?;
         Ok(Keeper { stop: Some(stop), thread: Some(thread) })

@@ -164,3 +164,27 @@ fn a_process_that_outlives_its_sandbox_does_not_hold_the_answer_back() {
     assert_eq!(["succeeded"], *home.texts("SELECT state FROM runs"));
     assert_eq!(Some(0), daemon.stop());
 }
+
+#[test]
+fn a_watch_that_fails_begins_again_and_what_waited_is_answered() {
+    let home = Home::new();
+    let chat = home.register("a");
+    let mut daemon = home.start();
+    home.inject(&chat, "one");
+    home.wait_answers(&chat, &["Andy: echo: one"]);
+    let other = home.register("b");
+    // It cannot go on where it cannot say how the engine is.
+    home.edit(
+        "CREATE TRIGGER broken BEFORE UPDATE ON state WHEN new.key = 'engine'
+         BEGIN SELECT RAISE(ABORT, 'broken'); END",
+    );
+    home.engine_mode("not-ready");
+    home.inject(&other, "two");
+    let line = daemon.wait_line("the watch over the sandbox engine begins again in ");
+    assert!(line.contains("broken"), "{line}");
+    home.engine_mode("");
+    home.edit("DROP TRIGGER broken");
+    home.wait_answers(&other, &["Andy: echo: two"]);
+    assert!(daemon.is_alive());
+    assert_eq!(Some(0), daemon.stop());
+}
