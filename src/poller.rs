@@ -80,6 +80,8 @@ impl Poller<'_> {
     /// One look. Says whether there is more to read.
     fn look(&mut self) -> Result<Result<bool, NobodyListens>, Error> {
         let (woken, scanned) = self.store.woken_since(self.seen, LOOK_MAX)?;
+        // All that were read count, not those that wake. Where numbers are missing, one look more.
+        let is_full = LOOK_MAX <= usize::try_from(scanned.0 - self.seen.0).unwrap_or(0);
         self.seen = scanned;
         let mut events = Vec::new();
         let mut last: Option<&ChatJid> = None;
@@ -108,7 +110,7 @@ impl Poller<'_> {
                 return Ok(Err(NobodyListens));
             }
         }
-        Ok(Ok(woken.len() == LOOK_MAX))
+        Ok(Ok(is_full))
     }
 
     fn tell(&mut self, event: Event) -> Result<(), NobodyListens> {
@@ -130,7 +132,62 @@ mod tests {
     use super::*;
     use crate::home::Home;
     use crate::ids::UnixMs;
-    use crate::store::{ContainerConfig, NewGroup};
+    use crate::store::{ContainerConfig, NewGroup, NewMessage};
+
+    #[test]
+    fn what_wakes_nobody_does_not_end_the_reading() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::at(folder.path());
+        home.create().expect("an empty folder can be a home");
+        let mut store = Store::open(&home.database()).expect("a new database");
+        store.ensure_main_group(UnixMs(1)).expect("an empty database");
+        let message = |number: usize, chat: ChatJid| NewMessage {
+            chat,
+            id: number.to_string(),
+            sender: "ann".to_owned(),
+            sender_alt: None,
+            sender_name: "Ann".to_owned(),
+            text: "hello".to_owned(),
+            sent_at: UnixMs(1),
+            is_from_assistant: false,
+            mentions_assistant: false,
+            chat_name: None,
+            is_group: false,
+            history: false,
+        };
+        let family = GroupFolder::new("family").expect("a good name");
+        let quiet = ChatJid::new("script:family").expect("an address");
+        let new = NewGroup {
+            jid: quiet.clone(),
+            name: "Family".to_owned(),
+            folder: family,
+            trigger_name: None,
+            requires_trigger: true,
+            is_main: false,
+            attach: false,
+            config: ContainerConfig::default(),
+        };
+        store.register_group(&new, UnixMs(1)).expect("nothing is taken");
+        let count = 2 * LOOK_MAX + 10;
+        let mut all: Vec<NewMessage> =
+            (0..count).map(|number| message(number, quiet.clone())).collect();
+        all.push(message(count, ChatJid::local(&GroupFolder::main())));
+        store.accept(&all, "Andy", UnixMs(1)).expect("no fault");
+        let (words, heard) = crossbeam_channel::unbounded();
+        let mut poller = Poller {
+            store: &store,
+            words: &words,
+            seen: Seq(0),
+            groups: folders(&store).expect("readable"),
+            removed_count: 0,
+            retry_count: 0,
+            version: 0,
+        };
+        let looks = std::iter::from_fn(|| poller.look().ok()?.ok());
+        assert_eq!(3, looks.take_while(|more| *more).count() + 1, "the last is not full");
+        let told: Vec<Word> = heard.try_iter().collect();
+        assert!(matches!(&told[..], [Word::Event(Event::MessagesPending { .. })]));
+    }
 
     #[test]
     fn a_removed_group_is_told_once() {
@@ -163,7 +220,7 @@ mod tests {
         };
         assert!(matches!(poller.look(), Ok(Ok(false))));
         assert!(heard.is_empty(), "nothing happened yet");
-        other.unregister_group(&group).expect("it is there");
+        other.unregister_group(&group, UnixMs::now()).expect("it is there");
         assert!(matches!(poller.look(), Ok(Ok(false))));
         let told: Vec<Word> = heard.try_iter().collect();
         assert!(
