@@ -106,11 +106,12 @@ impl Moving {
     /// # Panics
     /// Where a path is not UTF-8; ours are.
     pub fn place(&mut self) -> Result<()> {
-        // Once it is in its place it counts as written.
-        rustix::fs::sync();
         let json = serde_json::to_vec(&self.plan).expect("our paths are UTF-8");
         let path = self.folder().join("plan.json");
         fs::write(&path, json).map_err(at(&path))?;
+        // What is in its place counts as written, and nothing moves before the plan is: one that
+        // cannot be read is one of which nothing has been done.
+        rustix::fs::sync();
         for path in self.plan.come.iter().chain(&self.plan.go) {
             let (here, old) = (self.root.join(path), self.folder().join("old").join(path));
             if here.symlink_metadata().is_ok() {
@@ -120,6 +121,8 @@ impl Moving {
         for path in &self.plan.come {
             shift(&self.folder().join("new").join(path), &self.root.join(path))?;
         }
+        // The database must not say that it has happened before it has.
+        rustix::fs::sync();
         Ok(())
     }
 
