@@ -141,7 +141,11 @@ pub fn deliver(
             break;
         }
         // What is underway is due all the time; its channel rings when it is settled.
-        let due = if is_underway { None } else { store.next_attempt_at(channel.kind())? };
+        let due = if is_underway {
+            None
+        } else {
+            store.next_attempt_at(channel.kind(), UnixMs::now())?
+        };
         let most = if is_underway { POLL_INTERVAL } else { DELIVERY_NET_INTERVAL };
         bell.wait(due.map_or(most, |due| due.since(UnixMs::now()).min(most)));
     }

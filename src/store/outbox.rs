@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{Result, Store, count, failed, word_column};
 use crate::ids::{ChannelKind, ChatJid, OutboxId, RunId, Seq, UnixMs};
-use crate::limits::WHATSAPP_TEXT_BYTES_MAX;
+use crate::limits::{DELIVERY_RETRY_MAX, WHATSAPP_TEXT_BYTES_MAX};
 use crate::routing::reply;
 
 /// What `WhatsApp` Web's own message ids begin with; 18 upper-case hexadecimal digits follow.
@@ -105,7 +105,8 @@ impl Store {
     ) -> Result<Vec<OutboxRow>> {
         let sql = include_str!("../../sql/query/next_deliveries.sql");
         let params = named_params! {
-            ":channel": channel.as_str(), ":now": now, ":count_max": count(limit),
+            ":channel": channel.as_str(), ":now": now, ":pause_max": pause_max(),
+            ":count_max": count(limit),
         };
         self.all(sql, params, "looking for messages to send", from_row)
     }
@@ -114,9 +115,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Sqlite`](super::Error::Sqlite).
-    pub fn next_attempt_at(&self, channel: ChannelKind) -> Result<Option<UnixMs>> {
+    pub fn next_attempt_at(&self, channel: ChannelKind, now: UnixMs) -> Result<Option<UnixMs>> {
         let sql = include_str!("../../sql/query/next_attempt_at.sql");
-        let params = named_params! { ":channel": channel.as_str() };
+        let params = named_params! {
+            ":channel": channel.as_str(), ":now": now, ":pause_max": pause_max(),
+        };
         self.one(sql, params, "looking for the next message to send", |row| row.get(0))
     }
 
@@ -269,6 +272,11 @@ pub(super) fn insert(
         }
     }
     Ok(first)
+}
+
+/// Longer than any pause before a next attempt, in milliseconds.
+fn pause_max() -> i64 {
+    UnixMs(0).plus(2 * DELIVERY_RETRY_MAX).0
 }
 
 /// How the text goes out: in one message, or in several where the channel takes no long ones.

@@ -15,7 +15,7 @@ fn h09_the_third_of_five_fails_and_all_arrive_in_order_once() {
         db.store.enqueue(&answer(FAMILY, &text, &text), NOW).expect("no fault");
     }
     let (mut delivered, mut now, mut has_failed) = (Vec::new(), NOW, false);
-    while let Some(due) = db.store.next_attempt_at(ChannelKind::Whatsapp).expect("no fault") {
+    while let Some(due) = db.store.next_attempt_at(ChannelKind::Whatsapp, now).expect("no fault") {
         now = now.max(due);
         for row in heads(&db, now) {
             if row.text == "3" && !has_failed {
@@ -89,4 +89,23 @@ fn h69_a_long_text_is_several_messages_of_one_chat_in_order() {
     db.store.enqueue(&answer("local:main", &text, "l"), NOW).expect("no fault");
     let local = db.store.unsent_of_chat(&chat("local:main"), 10).expect("no fault");
     assert_eq!(vec![text], local.into_iter().map(|row| row.text).collect::<Vec<_>>());
+}
+
+#[test]
+fn h09_what_a_wrong_clock_put_off_goes_when_the_clock_is_right() {
+    let mut db = Db::new();
+    let ahead = NOW.plus(Duration::from_hours(8));
+    db.store.enqueue(&answer(FAMILY, "one", "a"), ahead).expect("no fault");
+    db.store.enqueue(&answer(FAMILY, "two", "b"), NOW).expect("no fault");
+    let next = db.store.next_attempt_at(ChannelKind::Whatsapp, NOW).expect("no fault");
+    assert_eq!(Some(NOW), next);
+    let head = heads(&db, NOW).pop().expect("it is due");
+    assert_eq!("one", head.text, "in order");
+    // A pause is not longer than it may be.
+    let later = NOW.plus(crate::limits::DELIVERY_RETRY_MAX);
+    db.store.mark_attempt_failed(head.id, "no", later).expect("no fault");
+    assert!(heads(&db, NOW).is_empty());
+    let next = db.store.next_attempt_at(ChannelKind::Whatsapp, NOW).expect("no fault");
+    assert_eq!(Some(later), next);
+    assert_eq!(1, heads(&db, later).len());
 }
