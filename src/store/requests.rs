@@ -136,12 +136,17 @@ fn enqueue(
         let sql = "SELECT max(id) FROM outbox INDEXED BY outbox_by_chat
                    WHERE jid = :jid AND run_id = :run AND kind IN ('answer', 'task')
                      AND text = :text AND created_at_ms >= :since";
-        let params = named_params! {
-            ":jid": message.jid, ":run": run,
-            ":text": outbox::parts(&message.jid, &message.text)[0],
-            ":since": UnixMs(now.0 - ECHO_MS_MAX),
+        let mut said = conn.prepare_cached(sql)?;
+        let since = UnixMs(now.0 - ECHO_MS_MAX);
+        let mut find = |part: &str| {
+            let params = named_params! {
+                ":jid": message.jid, ":run": run, ":text": part, ":since": since,
+            };
+            said.query_row(params, |row| row.get::<_, Option<OutboxId>>(0))
         };
-        if let Some(id) = conn.prepare_cached(sql)?.query_row(params, |row| row.get(0))? {
+        let parts = outbox::parts(&message.jid, &message.text);
+        let ids = parts.into_iter().map(&mut find).collect::<rusqlite::Result<Option<Vec<_>>>>()?;
+        if let Some(id) = ids.and_then(|ids| ids.first().copied()) {
             return Ok(Queued::Echo(id));
         }
     }

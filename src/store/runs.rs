@@ -376,9 +376,16 @@ fn said_by_tool(
     answers
         .iter()
         .map(|answer| {
-            let text = outbox::parts(&answer.jid, &answer.text)[0];
-            let params = named_params! { ":run": run, ":jid": answer.jid, ":text": text };
-            Ok(answer.kind != OutboxKind::Notice && said.query_row(params, |row| row.get(0))?)
+            if answer.kind == OutboxKind::Notice {
+                return Ok(false);
+            }
+            for part in outbox::parts(&answer.jid, &answer.text) {
+                let params = named_params! { ":run": run, ":jid": answer.jid, ":text": part };
+                if !said.query_row(params, |row| row.get(0))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
         .collect()
 }

@@ -126,7 +126,7 @@ fn messages_become_searchable_in_steps_and_stay_in_their_chats() {
     assert_eq!(Some(0), found(&db, "creme", Some("nobody")));
     assert_eq!(None, found(&db, " ?! ", None));
     // Of a chat that belongs to nobody any more nothing is found.
-    db.store.unregister_group(&folder("work")).expect("it is there");
+    db.store.unregister_group(&folder("work"), NOW).expect("it is there");
     assert_eq!(Some(15), found(&db, "creme", None));
 }
 
@@ -141,4 +141,24 @@ proptest::proptest! {
         let found = db.store.search(&query, Some(&family), 10).expect("no fault");
         proptest::prop_assert!(found.is_none_or(|found| found.is_empty()));
     }
+}
+
+#[test]
+fn h45_of_a_long_answer_all_parts_have_to_be_said_before_it_is_an_echo() {
+    let mut db = Db::new();
+    let run = db.start_run(FAMILY);
+    let (summary, more) = ("one ".repeat(800), "two ".repeat(400));
+    let (summary, more) = (summary.trim_end(), more.trim_end());
+    let whole = format!("{summary}\n\n{more}");
+    db.say(tool(FAMILY, summary, "t1"));
+    db.answer(run, &whole, "a1");
+    assert_eq!(vec![summary, summary, more], db.said(FAMILY), "nothing of it is lost");
+    db.say(tool(FAMILY, &whole, "t2"));
+    db.answer(run, &whole, "a2");
+    assert_eq!(5, db.said(FAMILY).len(), "said once");
+    // The other way round.
+    let late = |text: &str, key: &str| ToolMessage { may_echo: true, ..tool(FAMILY, text, key) };
+    db.answer(run, "three", "a4");
+    let longer = format!("three\n\n{}", "four ".repeat(900));
+    assert!(matches!(db.say(late(&longer, "t4")), Queued::New(_)));
 }
