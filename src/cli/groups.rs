@@ -88,7 +88,7 @@ impl UnregisterCommand {
         let done = match (&self.folder, &self.jid) {
             (Some(folder), None) => {
                 let folder = GroupFolder::new(folder)?;
-                store.unregister_group(&folder).map_err(refused)?;
+                store.unregister_group(&folder, UnixMs::now()).map_err(refused)?;
                 format!(
                     "group {folder} is not served any more; its files stay in {}",
                     home.group(&folder).display()

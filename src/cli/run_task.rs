@@ -13,8 +13,9 @@ use crate::daemon::Duty;
 use crate::doorbell::Doorbell;
 use crate::home::{Home, Purpose};
 use crate::ids::{OutboxId, TaskRunId, UnixMs};
+use crate::limits::TASK_CLAIMS_MAX;
 use crate::schedule::{claim_due, duration};
-use crate::store::{OutboxKind, Store, TaskRun, TaskRunStatus};
+use crate::store::{AskedBy, OutboxKind, Store, TaskRun, TaskRunStatus};
 
 /// Run a task now and print its result; its schedule stays. Exit code: 0 success, 1 failed, 2
 /// skipped by its script, 75 it runs already, or nothing can run it now.
@@ -121,6 +122,7 @@ impl Wait<'_> {
 
     fn run_due(&mut self) -> Result<ExitCode, Error> {
         let zone = self.settings.timezone;
+        self.give_back_left_over()?;
         let claims = claim_due(&mut self.store, &self.bell, zone, UnixMs::now())?;
         self.bell.ring_others();
         let mut has_failed = false;
@@ -136,6 +138,21 @@ impl Wait<'_> {
             Some(why) => Err(Error::TryAgain(why)),
             None => Ok(ExitCode::from(u8::from(has_failed))),
         }
+    }
+
+    /// What an earlier `run-due` has claimed and was killed before it began is due again. Where a
+    /// daemon serves the home, that has taken it up.
+    fn give_back_left_over(&mut self) -> Result<(), Error> {
+        if !self.server.is_own() {
+            return Ok(());
+        }
+        for claim in self.store.waiting_task_runs(TaskRunId(0), TASK_CLAIMS_MAX)? {
+            let run = self.store.task_run(claim.id)?;
+            if run.is_some_and(|run| run.asked_by == AskedBy::Schedule) {
+                self.store.withdraw_task_run(claim.id, "its claim was left over", UnixMs::now())?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the run has ended; takes it back where nobody is there to begin it.

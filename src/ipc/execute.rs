@@ -173,7 +173,7 @@ impl Ipc {
             }
             Request::UnregisterGroup { folder } => {
                 permit(from, request, self.target_of_folder(from, folder)?)?;
-                self.store.unregister_group(folder)?;
+                self.store.unregister_group(folder, now)?;
                 self.changed = Changed { groups: true, tasks: true };
                 Ok(json!({ "folder": folder.as_str(), "state": "unregistered; its files stay" }))
             }

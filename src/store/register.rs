@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::{ContainerConfig, Error, Result, Signal, Store, failed};
+use super::{ContainerConfig, Error, Result, Signal, Store, failed, task_runs};
 use crate::ids::{ChatJid, GroupFolder, UnixMs, shown};
 
 /// Characters of a group's name and of its trigger.
@@ -181,13 +181,14 @@ impl Store {
     }
 
     /// Ends a group: its chats are nobody's again, its session is forgotten, its dead letters are
-    /// dropped. Stored messages and files stay.
+    /// dropped, and what waits of its tasks is taken back. Stored messages and files stay.
     ///
     /// # Errors
     /// [`RegisterError::MainStays`], [`RegisterError::NoSuchGroup`], [`RegisterError::Store`].
     pub fn unregister_group(
         &mut self,
         folder: &GroupFolder,
+        now: UnixMs,
     ) -> std::result::Result<(), RegisterError> {
         let tx = self.write("removing a group")?;
         match is_main(&tx, folder)? {
@@ -200,6 +201,7 @@ impl Store {
             [folder],
         )?;
         tx.execute("DELETE FROM groups WHERE folder = ?", [folder])?;
+        task_runs::withdraw_all(&tx, folder, "its group was removed", now)?;
         Signal::GroupRemoved.give(&tx)?;
         Ok(tx.commit()?)
     }

@@ -226,7 +226,8 @@ impl Store {
         Ok(tx.commit()?)
     }
 
-    /// Takes a waiting run back. Tells whether it still waited.
+    /// Takes a waiting run back. Tells whether it still waited. A slot of the schedule has not been
+    /// then: the task is due again.
     ///
     /// # Errors
     /// [`Error::Sqlite`](super::Error::Sqlite).
@@ -234,6 +235,8 @@ impl Store {
         let doing = "withdrawing a task";
         let tx = self.write(doing)?;
         let end = withdrawn(why);
+        let sql = include_str!("../../sql/query/give_back_slot.sql");
+        tx.execute(sql, [id.0]).map_err(failed(doing))?;
         let waited = close(&tx, "id = :key AND run_id IS NULL", id.0, &end, now);
         let waited = waited.map_err(failed(doing))?;
         tx.commit().map_err(failed(doing))?;
@@ -315,6 +318,20 @@ pub(super) fn withdraw(
                SET status = 'withdrawn', error = ?, ended_at_ms = ?
                WHERE task_id = ? AND status = 'running' AND run_id IS NULL";
     conn.prepare_cached(sql)?.execute((why, now, task)).map(drop)
+}
+
+/// Takes back what waits of the tasks of a group.
+pub(super) fn withdraw_all(
+    conn: &Connection,
+    folder: &GroupFolder,
+    why: &str,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE task_runs INDEXED BY task_runs_waiting
+               SET status = 'withdrawn', error = ?, ended_at_ms = ?
+               WHERE status = 'running' AND run_id IS NULL
+                 AND task_id IN (SELECT id FROM tasks WHERE folder = ?)";
+    conn.execute(sql, (why, now, folder)).map(drop)
 }
 
 fn withdrawn(why: &str) -> TaskEnd {

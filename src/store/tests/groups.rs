@@ -108,7 +108,7 @@ fn a_removed_group_gives_its_chats_back() {
     begun.session_id = Some(Some("s".to_owned()));
     db.store.record(run, &begun, NOW).expect("no fault");
     db.store.give_up(&chat(FAMILY), &folder("family"), 1, "x", None, NOW).expect("no fault");
-    db.store.unregister_group(&folder("family")).expect("it is there");
+    db.store.unregister_group(&folder("family"), NOW).expect("it is there");
 
     assert_eq!(None, db.store.group_of_chat(&chat(FAMILY)).expect("no fault"));
     assert_eq!(None, db.store.session(&folder("family")).expect("no fault"));
@@ -129,8 +129,14 @@ fn what_stays() {
     let text = |result: std::result::Result<(), RegisterError>| {
         result.map_err(|error| error.to_string()).expect_err("it is refused")
     };
-    assert_eq!("group `main` is main and stays", text(db.store.unregister_group(&folder("main"))));
-    assert_eq!("there is no group with folder `x`", text(db.store.unregister_group(&folder("x"))));
+    assert_eq!(
+        "group `main` is main and stays",
+        text(db.store.unregister_group(&folder("main"), NOW))
+    );
+    assert_eq!(
+        "there is no group with folder `x`",
+        text(db.store.unregister_group(&folder("x"), NOW))
+    );
     assert_eq!("chat `9@lid` belongs to no group", text(db.store.detach_chat(&chat("9@lid"))));
     assert_eq!(
         "chat `local:main` is the terminal of its group and stays as long as the group",

@@ -125,7 +125,7 @@ fn sessions_are_set_kept_and_cleared_by_steps() {
         db.store.record(run, &step, NOW).expect("no fault");
         assert_eq!(expected, session(&db).as_deref());
     }
-    db.store.unregister_group(&folder("family")).expect("it is there");
+    db.store.unregister_group(&folder("family"), NOW).expect("it is there");
     let mut late = step(None, vec![]);
     late.session_id = Some(Some("c".to_owned()));
     db.store.record(run, &late, NOW).expect("a group that is gone is no fault");

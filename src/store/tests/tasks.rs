@@ -185,7 +185,7 @@ fn h47_isolated_is_the_default_on_both_sides() {
 fn h41_a_task_of_a_removed_group_is_paused_with_one_row() {
     let mut db = Db::new();
     let task = db.task(|_| ());
-    db.store.unregister_group(&folder("family")).expect("it is there");
+    db.store.unregister_group(&folder("family"), NOW).expect("it is there");
     for n in 1..5 {
         let claims = db.claims(NOW.plus(n * 10 * MINUTE));
         assert!(claims.claimed.is_empty());

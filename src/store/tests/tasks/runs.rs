@@ -358,3 +358,45 @@ fn week(seed: u64) {
         assert!(3 < count, "seed {seed}: {count} runs of {}", task.schedule_value);
     }
 }
+
+#[test]
+fn h38_a_slot_that_was_given_back_is_due_again() {
+    let mut db = Db::new();
+    let once = db.task(|new| {
+        (new.schedule_kind, new.schedule_value) =
+            ("once".to_owned(), "2030-01-31T09:00".to_owned());
+    });
+    let due = once.next_run.expect("it has a slot");
+    let claim = db.claim(due).pop().expect("it is due");
+    assert!(db.store.withdraw_task_run(claim.id, "no sandbox", due).expect("no fault"));
+    let task = db.now(&once.id);
+    assert_eq!((TaskState::Active, Some(due)), (task.state, task.next_run));
+    let claim = db.claim(due.plus(MINUTE)).pop().expect("it is due still");
+    db.end(&claim, TaskRunStatus::Succeeded, due);
+    assert_eq!(TaskState::Completed, db.now(&once.id).state);
+    assert_eq!(vec!["withdrawn", "succeeded"], db.ran(&once.id));
+}
+
+#[test]
+fn h40_what_was_asked_for_by_hand_gives_no_slot_back() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let next = task.next_run;
+    let claim = db.store.claim_now(&task.id, NOW).expect("it is there");
+    assert!(db.store.withdraw_task_run(claim.id, "no sandbox", NOW).expect("no fault"));
+    assert_eq!(next, db.now(&task.id).next_run);
+}
+
+#[test]
+fn h41_a_group_that_goes_takes_its_waiting_tasks_along() {
+    let mut db = Db::new();
+    let task = db.task(|_| ());
+    let due = NOW.plus(10 * MINUTE);
+    assert_eq!(1, db.claim(due).len());
+    db.store.unregister_group(&folder("family"), due).expect("it is there");
+    assert_eq!(vec!["withdrawn"], db.ran(&task.id));
+    db.register(&new_group(FAMILY, "family"));
+    db.store.pause_task(&task.id, due).expect("it is there");
+    db.store.resume_task(&task.id, ZONE, due).expect("its group is there");
+    assert_eq!(1, db.claim(due.plus(10 * MINUTE)).len(), "not taken for one that runs");
+}
