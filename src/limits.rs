@@ -143,6 +143,11 @@ pub const WHATSAPP_CHAT_PAUSE_SECONDS: u32 = 3;
 pub const WHATSAPP_ALL_BURST_MAX: u32 = 30;
 /// After that, seconds per message to whatever chat.
 pub const WHATSAPP_ALL_PAUSE_SECONDS: u32 = 1;
+/// How long what was sent can be sealed anew for a phone that could not open it: one that was off
+/// asks when it is on again. As long as WhatsApp's server waits for a phone.
+pub const WHATSAPP_SENT_KEPT: Duration = Duration::from_hours(30 * 24);
+/// After what may have shown us as there: the library says so a moment after it says why.
+pub const PRESENCE_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How often "typing" is said again: phones show it for 25 s.
 pub const TYPING_REFRESH: Duration = Duration::from_secs(10);
 /// Wrappers around a message (disappearing, view once, edited, …) that are opened.

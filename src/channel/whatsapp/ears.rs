@@ -21,6 +21,8 @@ pub(super) enum Word {
     Code(u16),
     /// The socket is closed.
     Line(transport::End),
+    /// A message is not stored, so it is not acknowledged, and comes again with the next connection.
+    NotKept,
     /// What the groups are called, or why that is not to be had.
     Groups(Result<groups::Names, String>),
 }
@@ -75,8 +77,6 @@ impl Ears {
                     }
                 }
             }
-            // These came by way of the hook.
-            Event::Messages(batch) if batch.hook_committed => {}
             _ => self.tell(Word::Event(event)),
         }
     }
@@ -103,9 +103,9 @@ impl EventHandler for Ears {
             EventKind::PairingQrCodesExhausted,
             EventKind::QrScannedWithoutMultidevice,
             EventKind::ClientOutdated,
-            EventKind::Messages,
             EventKind::GroupUpdate,
             EventKind::HistorySync,
+            EventKind::SelfPushNameUpdated,
             EventKind::StreamReplaced,
             EventKind::TemporaryBan,
             EventKind::ConnectFailure,

@@ -5,17 +5,21 @@
 //! pairing, is context; it is never answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use wacore::types::events::{InboundMessage, LazyHistorySync};
+use wacore::runtime::Runtime;
+use wacore::types::events::{
+    Event, EventHandler, EventInterest, EventKind, InboundMessage, LazyHistorySync,
+};
 use wacore_binary::{Jid, Server};
 use waproto::whatsapp as wa;
 use whatsapp_rust::{Client, InboundDurabilityHook, anyhow};
 
 use super::content::content;
 use super::identity::{self, Person};
+use super::runtime::Pool;
 use crate::config::Settings;
 use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
@@ -33,6 +37,17 @@ pub(super) struct Inbound {
     has_own_number: bool,
     /// Of the library's own futures, any may bring messages.
     store: Mutex<Store>,
+    on_failure: Box<dyn Fn() + Send + Sync>,
+}
+
+/// How messages came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From the server, which has them until they are acknowledged.
+    Server,
+    /// From the own phone, since what the server had could not be opened. They may be of any age,
+    /// and nobody sends them again.
+    Phone,
 }
 
 /// A message as it came, from wherever.
@@ -51,12 +66,18 @@ struct Incoming<'a> {
 }
 
 impl Inbound {
-    pub(super) fn new(home: &Home, settings: &Settings) -> store::Result<Arc<Inbound>> {
+    /// Has `on_failure` called when messages of the server could not be stored.
+    pub(super) fn new(
+        home: &Home,
+        settings: &Settings,
+        on_failure: impl Fn() + Send + Sync + 'static,
+    ) -> store::Result<Arc<Inbound>> {
         Ok(Arc::new(Inbound {
             home: home.clone(),
             assistant_name: settings.assistant_name.clone(),
             has_own_number: settings.assistant_has_own_number,
             store: Mutex::new(Store::open(&home.database())?),
+            on_failure: Box::new(on_failure),
         }))
     }
 
@@ -64,11 +85,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The database: nothing was stored.
-    pub(super) async fn take(
-        &self,
-        client: &Client,
-        batch: &[InboundMessage],
-    ) -> store::Result<()> {
+    async fn take(&self, client: &Client, batch: &[InboundMessage], way: Way) -> store::Result<()> {
         let me = me(client);
         let mut others = Vec::with_capacity(batch.len());
         for InboundMessage { info, .. } in batch {
@@ -98,7 +115,8 @@ impl Inbound {
                 is_from_me: info.source.is_from_me,
                 name: &info.push_name,
                 sent_at,
-                history: info.is_offline && !is_fresh(sent_at, now, paired_at),
+                history: (info.is_offline || way == Way::Phone)
+                    && !is_fresh(sent_at, now, paired_at),
                 message,
             };
             messages.extend(self.new_message(&store, &me, &incoming));
@@ -272,13 +290,57 @@ impl InboundDurabilityHook for Inbound {
         client: Arc<Client>,
         batch: &[InboundMessage],
     ) -> anyhow::Result<()> {
-        // Not acknowledged then, so it comes again.
-        self.take(&client, batch).await.inspect_err(|error| {
+        // Not acknowledged then, so it comes again, with the next connection.
+        self.take(&client, batch, Way::Server).await.inspect_err(|error| {
             log::error!("messages of WhatsApp are not stored yet: {}", crate::chain(error));
+            (self.on_failure)();
         })?;
         Ok(())
     }
 }
+
+/// Takes what the library brings past its hook: messages that could not be opened, as the own phone
+/// has them.
+pub(super) struct Recovered {
+    inbound: Arc<Inbound>,
+    client: Weak<Client>,
+    pool: Arc<Pool>,
+}
+
+impl Recovered {
+    pub(super) fn new(inbound: &Arc<Inbound>, client: &Arc<Client>, pool: &Arc<Pool>) -> Recovered {
+        let (inbound, pool) = (Arc::clone(inbound), Arc::clone(pool));
+        Recovered { inbound, client: Arc::downgrade(client), pool }
+    }
+}
+
+impl EventHandler for Recovered {
+    fn handle_event(&self, event: Arc<Event>) {
+        let Event::Messages(batch) = &*event else { return };
+        let Some(client) = self.client.upgrade().filter(|_| !batch.hook_committed) else { return };
+        let (event, inbound) = (Arc::clone(&event), Arc::clone(&self.inbound));
+        let pool = Arc::downgrade(&self.pool);
+        self.pool.spawn_detached(Box::pin(async move {
+            let Event::Messages(batch) = &*event else { return };
+            for pause in RECOVERED_PAUSES {
+                let Err(error) = inbound.take(&client, &batch.messages, Way::Phone).await else {
+                    return;
+                };
+                log::error!("messages from the phone are not stored yet: {}", crate::chain(&error));
+                let Some(nap) = pool.upgrade().map(|pool| pool.sleep(pause)) else { return };
+                nap.await;
+            }
+        }));
+    }
+
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[EventKind::Messages])
+    }
+}
+
+/// After which what the phone gave is stored again where that failed.
+const RECOVERED_PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1), Duration::ZERO];
 
 /// Who this device is of.
 pub(super) fn me(client: &Client) -> Person {

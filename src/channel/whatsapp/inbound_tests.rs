@@ -19,7 +19,7 @@ impl World {
         let settings = Settings::load(&home, |name| {
             (has_own_number && name == "ASSISTANT_HAS_OWN_NUMBER").then(|| "true".to_owned())
         });
-        let inbound = Inbound::new(&home, &settings.expect("defaults")).expect("a database");
+        let inbound = Inbound::new(&home, &settings.expect("defaults"), || ()).expect("a database");
         let me = Person::of(&[jid("15550001:1@s.whatsapp.net"), jid("777:1@lid")]);
         World { _folder: folder, inbound, me }
     }

@@ -68,11 +68,25 @@ struct Link<'a> {
     address: Option<IpAddr>,
 }
 
+/// Why the thread cannot go on. Begun again it may.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// They are not to be forgotten only because they cannot be read.
+    #[error("{reason}")]
+    Keys {
+        /// What and why.
+        reason: String,
+    },
+}
+
 /// Serves until the program stops.
 ///
 /// # Errors
-/// The database; everything else is a state.
-pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
+/// [`Failed`]; everything else is a state.
+pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), Failed> {
     let mut store = Store::open(&given.home.database())?;
     let (to_us, heard) = bounded(LINK_EVENTS_MAX);
     let started = Instant::now();
@@ -82,7 +96,15 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
     // Of a pairing that nobody leads any more.
     Step::hide(&mut store)?;
     let now = Now { up: Duration::ZERO, wall: UnixMs::now() };
-    let is_paired = Session::is_paired(&given.home);
+    let is_paired = match Session::is_paired(&given.home) {
+        Ok(is_paired) => is_paired,
+        Err(error) => {
+            let reason = format!("the keys of WhatsApp cannot be read: {error:#}");
+            store.set_state(WHATSAPP_STATE_KEY, &off(stored, &reason).to_string())?;
+            Doorbell::ring(&given.home);
+            return Err(Failed::Keys { reason });
+        }
+    };
     let (machine, todo) = Machine::start(now, is_paired, &stored);
     let identity = json!({
         "number": stored["number"], "lid": stored["lid"], "name": stored["name"],
@@ -103,7 +125,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
         presence: Presence::default(),
         pairing: None,
         groups: groups::Sync::default(),
-        address: None,
+        address: given.endpoint.is_far().then(own_address).flatten(),
     };
     given.line.show(None);
     link.perform(todo)?;
@@ -126,7 +148,7 @@ pub(super) fn run(given: &Given, bell: &Doorbell) -> Result<(), store::Error> {
         // Nobody tells us of the end any more, and what was unpaired has to be forgotten.
         link.tell(Event::Ended(End::Removed))?;
     }
-    link.store_off()
+    Ok(link.store_off()?)
 }
 
 impl Link<'_> {
@@ -280,6 +302,10 @@ impl Link<'_> {
         let Some(run) = &mut self.run else { return Ok(()) };
         if !run.is_over.load(Ordering::Acquire) {
             let Some(session) = &self.session else { return Ok(()) };
+            if session.keys.is_spent() {
+                self.end_unkept();
+                return Ok(());
+            }
             let words = session.ears.words.load(Ordering::Acquire);
             if words != run.words {
                 (run.words, run.heard_at) = (words, up);
@@ -357,7 +383,7 @@ impl Link<'_> {
         let address = own_address();
         let was = std::mem::replace(&mut self.address, address);
         let is_other = match (&self.run, self.machine.state()) {
-            (Some(run), State::Online) => address != run.address,
+            (Some(run), State::Online) => run.address.is_some() && address != run.address,
             (_, State::Backoff { .. }) => address != was,
             _ => false,
         };
@@ -398,8 +424,8 @@ impl Link<'_> {
             .filter(|chat| chat.channel() == ChannelKind::Whatsapp)
             .collect();
         let signs = self.presence.step(self.started.elapsed(), &busy);
-        if !signs.is_empty() {
-            super::session::show(&online, signs);
+        if !signs.is_empty() && !super::session::show(&online, signs) {
+            self.presence.doubt(self.started.elapsed());
         }
         Ok(())
     }
@@ -449,6 +475,17 @@ const LOOKS_PER_NET: u32 = 4;
 const REASON_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Between two looks where only the bell brings news.
 const ASLEEP: Duration = Duration::from_secs(30);
+
+/// What is stored of a link that cannot begin. What the phone's refusal was stays known.
+fn off(stored: Value, reason: &str) -> Value {
+    let mut stored = if stored.is_object() { stored } else { json!({}) };
+    if stored["state"] != "needs-pairing" {
+        stored["state"] = "off".into();
+        stored["since_ms"] = UnixMs::now().0.into();
+    }
+    stored["reason"] = reason.into();
+    stored
+}
 
 /// A number from 0 to 1.
 fn chance() -> f64 {

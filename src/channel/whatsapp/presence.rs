@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ids::ChatJid;
-use crate::limits::TYPING_REFRESH;
+use crate::limits::{PRESENCE_AGAIN_AFTER, TYPING_REFRESH};
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,17 +26,24 @@ pub(super) struct Presence {
     /// Chats in which we type, and since when it was last said.
     shown: BTreeMap<ChatJid, Duration>,
     is_available: bool,
+    /// When to say it again, whatever was said.
+    doubted_until: Option<Duration>,
 }
 
 impl Presence {
     /// After a login, at which the library says by itself that we are available.
     pub(super) fn after_login() -> Presence {
-        Presence { shown: BTreeMap::new(), is_available: true }
+        Presence { is_available: true, ..Presence::default() }
     }
 
     /// What to send, so that the others see us typing in `busy` alone. `now` is monotonic.
     pub(super) fn step(&mut self, now: Duration, busy: &[ChatJid]) -> Vec<Sign> {
         let mut signs = Vec::new();
+        if self.doubted_until.is_some_and(|at| at <= now) {
+            self.doubted_until = None;
+            // Said once too often does no harm.
+            self.is_available = busy.is_empty();
+        }
         let ended: Vec<ChatJid> =
             self.shown.keys().filter(|chat| !busy.contains(chat)).cloned().collect();
         for chat in ended {
@@ -56,9 +63,16 @@ impl Presence {
         signs
     }
 
-    /// When the next refresh is due.
+    /// The others may have been shown something else: the library said it, or we could not.
+    /// Whether we are there is said once more, a little later than `now`.
+    pub(super) fn doubt(&mut self, now: Duration) {
+        self.doubted_until = Some(now + PRESENCE_AGAIN_AFTER);
+    }
+
+    /// When something is to be said again.
     pub(super) fn due(&self) -> Option<Duration> {
-        self.shown.values().min().map(|at| *at + TYPING_REFRESH)
+        let refresh = self.shown.values().min().map(|at| *at + TYPING_REFRESH);
+        refresh.into_iter().chain(self.doubted_until).min()
     }
 }
 
@@ -88,6 +102,25 @@ mod tests {
         let ended = vec![Sign::Paused(chat(2)), Sign::Unavailable];
         assert_eq!(ended, presence.step(second(14), &[]));
         assert_eq!(None, presence.due());
+    }
+
+    #[test]
+    fn h67_in_doubt_it_is_said_again() {
+        let second = Duration::from_secs;
+        let mut presence = Presence::after_login();
+        assert_eq!(vec![Sign::Unavailable], presence.step(second(0), &[]));
+        presence.doubt(second(1));
+        let again = second(1) + PRESENCE_AGAIN_AFTER;
+        assert_eq!(Some(again), presence.due());
+        assert!(presence.step(second(1), &[]).is_empty(), "the library is about to say it");
+        assert_eq!(vec![Sign::Unavailable], presence.step(again, &[]));
+        assert_eq!((vec![], None), (presence.step(second(60), &[]), presence.due()));
+        presence.doubt(second(60));
+        let busy = [chat(1)];
+        let begun = vec![Sign::Available, Sign::Typing(chat(1))];
+        assert_eq!(begun, presence.step(second(61), &busy));
+        let sent = presence.step(second(60) + PRESENCE_AGAIN_AFTER, &busy);
+        assert_eq!(vec![Sign::Available], sent);
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use whatsapp_rust::{Client, RawNodeLease, anyhow};
 
 use super::ears::{Ears, Word};
 use super::http::Http;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Recovered};
 use super::keys::Keys;
 use super::line::Online;
 use super::link::Given;
@@ -40,8 +40,9 @@ pub(super) struct Session {
     pub(super) pool: Arc<Pool>,
     pub(super) ears: Ears,
     pub(super) inbound: Arc<Inbound>,
+    pub(super) keys: Arc<Keys>,
     // Dropped, they end the listening.
-    _subscription: Subscription,
+    _subscriptions: [Subscription; 2],
     _lease: RawNodeLease,
 }
 
@@ -51,9 +52,10 @@ impl Session {
     /// # Errors
     /// A database, keys or certificates that cannot be had.
     pub(super) fn make(given: &Given, pool: Arc<Pool>, ears: Ears) -> anyhow::Result<Session> {
-        let inbound = Inbound::new(&given.home, &given.settings)?;
+        let told = ears.clone();
+        let inbound = Inbound::new(&given.home, &given.settings, move || told.tell(Word::NotKept))?;
         let keys = Keys::open(&given.home.whatsapp_database())?;
-        let manager = Arc::new(block_on(PersistenceManager::new(keys))?);
+        let manager = Arc::new(block_on(PersistenceManager::new(Arc::clone(&keys) as _))?);
         let roots = given.roots.as_deref();
         let http: Arc<dyn HttpClient> =
             Arc::new(Http::new(&given.endpoint, Arc::clone(&pool), roots)?);
@@ -75,33 +77,40 @@ impl Session {
                 .with_transport_factory(sockets)
                 .with_http_client_arc(http)
                 .with_version_override(version)
+                .with_background_saver_interval(SAVED_AGAIN_AFTER)
                 .with_inbound_durability_hook_arc(hook)
                 .build(),
         )?
         .into_client();
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
-        let subscription = client.subscribe_handler(Arc::new(ears.clone()));
+        let recovered = Recovered::new(&inbound, &client, &pool);
+        let subscriptions = [
+            client.subscribe_handler(Arc::new(ears.clone())),
+            client.subscribe_handler(Arc::new(recovered)),
+        ];
         let lease = client.acquire_raw_node_forwarding();
-        Ok(Session { client, pool, ears, inbound, _subscription: subscription, _lease: lease })
+        Ok(Session {
+            client,
+            pool,
+            ears,
+            inbound,
+            keys,
+            _subscriptions: subscriptions,
+            _lease: lease,
+        })
     }
 
     /// Whether the keys are those of a device that a phone has taken in.
-    pub(super) fn is_paired(home: &Home) -> bool {
+    ///
+    /// # Errors
+    /// They cannot be read: who cannot know must not take them for none.
+    pub(super) fn is_paired(home: &Home) -> anyhow::Result<bool> {
         let path = home.whatsapp_database();
-        if !path.exists() {
-            return false;
+        if !path.try_exists()? {
+            return Ok(false);
         }
-        let device = Keys::open(&path)
-            .map_err(anyhow::Error::from)
-            .and_then(|keys| Ok(block_on(PersistenceManager::new(keys))?))
-            .map(|manager| manager.get_device_snapshot());
-        match device {
-            Ok(device) => device.pn.is_some(),
-            Err(error) => {
-                log::error!("cannot read the keys of WhatsApp: {error:#}");
-                false
-            }
-        }
+        let manager = block_on(PersistenceManager::new(Keys::open(&path)?))?;
+        Ok(manager.get_device_snapshot().pn.is_some())
     }
 
     /// Removes the keys.
@@ -124,6 +133,11 @@ impl Session {
     pub(super) fn close(self) {
         if block_on(timeout(&*self.pool, LINK_CLOSE_MAX, self.client.disconnect())).is_err() {
             log::warn!("the connection to WhatsApp did not end in time");
+            // What the device knows of itself is all that the library had not got to.
+            let manager = self.client.persistence_manager();
+            if !matches!(block_on(timeout(&*self.pool, SAVE_MAX, manager.flush())), Ok(Ok(()))) {
+                log::warn!("what WhatsApp told of this account last may be lost");
+            }
         }
     }
 }
@@ -149,18 +163,19 @@ fn version(
     if device.app_version_last_fetched_ms == 0 { VERSION } else { last.max(VERSION) }
 }
 
-/// Shows the others what we do. What cannot be shown is not worth a word.
-pub(super) fn show(online: &Online, signs: Vec<Sign>) {
+/// Shows the others what we do; tells whether all of it was sent.
+pub(super) fn show(online: &Online, signs: Vec<Sign>) -> bool {
     let all = async {
+        let mut is_shown = true;
         for sign in signs {
             if let Err(error) = show_one(&online.client, sign).await {
                 log::debug!("not shown: {error:#}");
+                is_shown = false;
             }
         }
+        is_shown
     };
-    if block_on(timeout(&*online.pool, SHOW_MAX, all)).is_err() {
-        log::debug!("not shown in time");
-    }
+    block_on(timeout(&*online.pool, SHOW_MAX, all)).unwrap_or(false)
 }
 
 async fn show_one(client: &Client, sign: Sign) -> anyhow::Result<()> {
@@ -175,3 +190,6 @@ async fn show_one(client: &Client, sign: Sign) -> anyhow::Result<()> {
 }
 
 const SHOW_MAX: Duration = Duration::from_secs(2);
+const SAVE_MAX: Duration = Duration::from_secs(1);
+/// What the device knows of itself is saved at each change; what could not be, this much later.
+const SAVED_AGAIN_AFTER: Duration = Duration::from_mins(1);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rust_claw_fake_whatsapp::Fault;
 use serde_json::json;
 
@@ -170,5 +171,71 @@ fn a_link_that_fails_is_made_again_and_nothing_else_notices() {
     wait_for("an answer", || world.ada_sees() == ["Andy: echo: and you?"]);
     assert!(daemon.is_alive());
     assert_eq!(1, world.server.max_connections_at_once(OWNER));
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn a_message_that_cannot_be_stored_comes_again_as_soon_as_it_can() {
+    let world = World::linked(Kind::Fake);
+    world.private(&world.ada.pn.to_string());
+    let daemon = world.start();
+    world.server.say_text(ADA, OWNER, "one");
+    wait_for("an answer", || world.ada_sees() == ["Andy: echo: one"]);
+    // No constraint, which would be the message's own fault.
+    let fails = "BEGIN SELECT abs(-9223372036854775807 - 1); END";
+    let open = |name| Connection::open(world.home.at("store").join(name)).expect("it is there");
+    let (store, keys) = (open("messages.db"), open("whatsapp.db"));
+    for (text, database, refuse) in [
+        // What the program stores, and what the library keeps until then.
+        ("two", &store, "CREATE TRIGGER fails BEFORE INSERT ON messages"),
+        ("three", &keys, "CREATE TRIGGER fails BEFORE INSERT ON entry WHEN new.kind = 'pending'"),
+    ] {
+        database.execute_batch(&format!("{refuse} {fails}")).expect("a trigger");
+        let (before, count) = (world.logins(), world.ada_sees().len());
+        world.server.say_text(ADA, OWNER, text);
+        wait_for("that the connection ends", || {
+            world.state("whatsapp")["reason"] == "a message cannot be stored"
+        });
+        database.execute_batch("DROP TRIGGER fails").expect("it is there");
+        world.wait_login(before);
+        wait_for("its answer", || count < world.ada_sees().len());
+        assert_eq!([format!("Andy: echo: {text}")], world.ada_sees()[count..]);
+    }
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn h67_a_new_name_outlives_a_crash_and_the_phone_rings_on() {
+    let world = World::linked(Kind::Fake);
+    let daemon = world.start();
+    let shown = || -> Vec<bool> {
+        world.server.journal(|journal| journal.presences.iter().map(|one| one.available).collect())
+    };
+    wait_for("that the phone may ring", || shown().last() == Some(&false));
+    let before = shown().len();
+    world.server.rename(OWNER, "Olga the Great");
+    // The library says that we are there whenever the name changes.
+    wait_for("that the phone may ring again", || shown()[before..] == [true, false]);
+    daemon.kill();
+    let daemon = world.home.start();
+    wait_for("the name", || world.state("whatsapp")["name"] == "Olga the Great");
+    assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_kept_and_read_later() {
+    let world = World::linked(Kind::Fake);
+    world.home.register("other");
+    let (keys, aside) = (world.home.at("store/whatsapp.db"), world.home.at("aside.db"));
+    std::fs::rename(&keys, &aside).expect("it is there");
+    std::fs::write(&keys, "no database").expect("a file");
+    let daemon = world.home.start();
+    world.check_others("are you there?");
+    world.wait_state("off");
+    let shown = world.home.run(&["status"]).ok();
+    assert!(shown.contains("the keys of WhatsApp cannot be read"), "{shown}");
+    assert_eq!("no database", std::fs::read_to_string(&keys).expect("it is there"));
+    std::fs::rename(&aside, &keys).expect("it is there");
+    world.wait_online();
     assert_eq!(Some(0), daemon.stop());
 }

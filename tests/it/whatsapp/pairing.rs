@@ -279,6 +279,25 @@ fn a_link_is_ended_before_another_is_made() {
 }
 
 #[test]
+fn who_was_linked_before_is_not_the_owner_any_more() {
+    let world = World::linked(Kind::Fake);
+    let chats = || {
+        let sql = "SELECT jid FROM group_chats WHERE folder = 'main' AND jid NOT LIKE 'local:%'";
+        world.home.texts(sql)
+    };
+    assert_eq!([world.owner.pn.to_string()], *chats());
+    world.home.run(&["unpair"]).ok();
+    world.pair_as(ADA);
+    assert_eq!([world.ada.pn.to_string()], *chats());
+    // A chat that a person gave to main stays, whoever is linked.
+    let args = ["register-group", "--attach", "--jid", "1203@g.us", "--folder", "main"];
+    world.home.run(&args).ok();
+    world.home.run(&["unpair"]).ok();
+    world.pair();
+    assert_eq!(["1203@g.us"], *chats());
+}
+
+#[test]
 fn a_link_is_ended_here_where_the_server_cannot_be_reached() {
     let mut world = World::linked(Kind::Fake);
     world.home.set("WHATSAPP_URL", "ws://127.0.0.1:1/ws/chat");

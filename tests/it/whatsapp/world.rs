@@ -38,6 +38,11 @@ impl World {
 
     /// Has the daemon that runs, else one of its own, link itself, and scans what it shows.
     pub(crate) fn pair(&self) {
+        self.pair_as(OWNER);
+    }
+
+    /// Likewise, with the account of this number.
+    pub(crate) fn pair_as(&self, number: &str) {
         let is_served = !self.home.json(&["status", "--json"])["daemon"].is_null();
         let daemon = (!is_served).then(|| self.home.start());
         self.ask_to_pair();
@@ -46,7 +51,7 @@ impl World {
             let pairing = self.state("whatsapp.pairing");
             let shown = pairing["qr"].as_str().map(str::to_owned);
             if let Some(qr) = shown.filter(|qr| *qr != scanned) {
-                self.server.scan(OWNER, &qr).expect("the code is good");
+                self.server.scan(number, &qr).expect("the code is good");
                 scanned = qr;
             }
             pairing["step"] == "done"

@@ -11,6 +11,7 @@ mod signal;
 mod table;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -28,6 +29,8 @@ const OWNER: &str = "owner";
 pub(super) struct Keys {
     conn: Mutex<Connection>,
     owner: Vec<u8>,
+    /// A message was opened that is not on the disk: neither may be the keys that moved on with it.
+    is_spent: AtomicBool,
 }
 
 impl Keys {
@@ -50,7 +53,7 @@ impl Keys {
         table.0.execute(add, (OWNER, owner.as_bytes())).map_err(unusable)?;
         let owner: Option<Vec<u8>> = table.get(OWNER, ALL, "").map_err(unusable)?;
         let owner = owner.unwrap_or_default();
-        Ok(Arc::new(Keys { conn: Mutex::new(conn), owner }))
+        Ok(Arc::new(Keys { conn: Mutex::new(conn), owner, is_spent: AtomicBool::new(false) }))
     }
 
     /// Forgets the device and all its secrets: the next [`Keys::open`] finds nothing. Whoever has
@@ -68,9 +71,37 @@ impl Keys {
         self.with(|conn| work(&Table(conn)))
     }
 
+    /// Lets nothing more be written: a client that has opened what it could not keep must not
+    /// leave keys behind with which it cannot be opened again. Whoever has it makes another client.
+    pub(super) fn spend(&self) {
+        self.is_spent.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Keys::spend`] was called.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_spent.load(Ordering::Acquire)
+    }
+
     /// One transaction that is on the disk when it is done.
     fn write<T>(&self, work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        self.change("FULL", work)
+    }
+
+    /// One transaction that a power cut may undo.
+    fn note<T>(&self, work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        self.change("NORMAL", work)
+    }
+
+    fn change<T>(
+        &self,
+        level: &str,
+        work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        if self.is_spent() {
+            return Err(StoreError::Validation("a message could not be kept".to_owned()));
+        }
         let done = self.with(|conn| {
+            conn.pragma_update(None, "synchronous", level)?;
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Keys that are written after a wipe would be taken for those of the next device.
             if Table(&tx).get::<Vec<u8>>(OWNER, ALL, "")?.as_ref() != Some(&self.owner) {
@@ -81,15 +112,6 @@ impl Keys {
             Ok(Some(done))
         })?;
         done.ok_or_else(|| StoreError::Validation("this device is not paired any more".to_owned()))
-    }
-
-    /// One transaction that a power cut may undo.
-    fn note<T>(&self, work: impl FnOnce(&Table<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let level = |level| self.with(|conn| conn.pragma_update(None, "synchronous", level));
-        level("NORMAL")?;
-        let done = self.write(work);
-        level("FULL")?;
-        done
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {

@@ -10,6 +10,7 @@ use wacore::time::now_secs;
 
 use super::Keys;
 use super::table::{ALL, Json, Table, pair};
+use crate::limits::WHATSAPP_SENT_KEPT;
 
 /// In the scope of its group: device → whether it has our sender key.
 const SENDER_KEY_DEVICE: &str = "sender_key_device";
@@ -250,7 +251,10 @@ impl ProtocolStore for Keys {
     }
 
     async fn delete_expired_sent_messages(&self, cutoff_timestamp: i64) -> Result<u32> {
-        self.note(|table| table.delete_older(SENT, cutoff_timestamp))
+        // A phone that was off asks when it is on again; the library would not wait for it.
+        let kept_s = i64::try_from(WHATSAPP_SENT_KEPT.as_secs()).unwrap_or(i64::MAX);
+        let cutoff = cutoff_timestamp.min(now_secs().saturating_sub(kept_s));
+        self.note(|table| table.delete_older(SENT, cutoff))
     }
 
     async fn store_pending_inbound(
@@ -264,12 +268,14 @@ impl ProtocolStore for Keys {
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
-        self.note(|table| {
+        let kept = self.note(|table| {
             rows.iter().try_for_each(|row| {
                 let key = pair(row.sender, row.id);
                 table.put((PENDING, row.chat), key, row.message, now_secs())
             })
-        })
+        });
+        // The library goes on, and would acknowledge the message when it comes again.
+        kept.inspect_err(|_| self.spend())
     }
 
     async fn get_pending_inbound(

@@ -142,7 +142,6 @@ fn what_was_sent_is_taken_once() {
     assert_eq!(None, ok!(keys.take_sent_message("a@g.us", "1")));
     ok!(keys.store_sent_message("a@g.us", "2", b"text"));
     assert_eq!(0, ok!(keys.delete_expired_sent_messages(1)));
-    assert_eq!(1, ok!(keys.delete_expired_sent_messages(i64::MAX)));
 }
 
 #[test]
@@ -234,6 +233,38 @@ fn another_process_finds_what_a_killed_one_committed() {
     let next = Keys::open(&killed.path().join("whatsapp.db")).expect("opens");
     assert_eq!(Some(Bytes::from_static(b"1")), ok!(next.get_session("a")));
     assert!(ok!(next.get_pn_mapping("1")).is_some());
+}
+
+#[test]
+fn h66_what_was_sent_can_be_sealed_again_as_long_as_the_server_waits_for_a_phone() {
+    let (_folder, keys) = keys();
+    let day = 24 * 60 * 60;
+    for (id, age) in [("young", 0), ("hours", 3 * 60 * 60), ("weeks", 29 * day), ("old", 31 * day)]
+    {
+        ok!(keys.store_sent_message("a@g.us", id, b"text"));
+        let sql = "UPDATE entry SET at = at - ? WHERE key = CAST(? AS BLOB)";
+        keys.with(|conn| conn.execute(sql, (age, id))).expect("no fault");
+    }
+    // The library would have all gone that is older than two hours.
+    ok!(keys.delete_expired_sent_messages(i64::MAX));
+    for (id, is_there) in [("young", true), ("hours", true), ("weeks", true), ("old", false)] {
+        assert_eq!(is_there, ok!(keys.take_sent_message("a@g.us", id)).is_some(), "{id}");
+    }
+}
+
+#[test]
+fn keys_move_on_only_with_the_messages_that_they_opened() {
+    let (_folder, keys) = keys();
+    ok!(keys.put_session("a", b"before"));
+    let row = PendingInboundRow { chat: "c", sender: "s", id: "m", message: b"text" };
+    let refuse =
+        "CREATE TRIGGER full BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'full'); END";
+    keys.with(|conn| conn.execute_batch(refuse)).expect("a trigger");
+    block_on(keys.store_pending_inbound_batch(&[row])).expect_err("no room");
+    keys.with(|conn| conn.execute_batch("DROP TRIGGER full")).expect("it is there");
+    assert!(keys.is_spent());
+    block_on(keys.put_session("a", b"after")).expect_err("the message was not kept");
+    assert_eq!(Some(Bytes::from_static(b"before")), ok!(keys.get_session("a")));
 }
 
 #[test]

@@ -13,12 +13,14 @@ use super::super::inbound::{self, PAIRED_AT_KEY};
 use super::super::line::Online;
 use super::super::pairing::{Pairing, Step, Wanted};
 use super::super::presence::Presence;
-use super::super::runtime::block_on;
 use super::super::state::{End, Event, Meaning, State, meaning};
 use super::Link;
 use crate::doorbell::Doorbell;
 use crate::ids::{ChannelKind, ChatJid, UnixMs};
 use crate::store::{self, ContainerConfig, NewGroup};
+
+/// Under this key the store knows the owner's own chat, if we have attached it to main.
+const OWN_CHAT_KEY: &str = "whatsapp.own_chat";
 
 impl Link<'_> {
     /// A word of the library's.
@@ -38,6 +40,10 @@ impl Link<'_> {
                 }
                 Ok(())
             }
+            Heard::NotKept => {
+                self.end_unkept();
+                Ok(())
+            }
             Heard::Groups(told) => {
                 self.groups.done(&mut self.store, told)?;
                 Doorbell::ring(&self.given.home);
@@ -45,6 +51,13 @@ impl Link<'_> {
             }
             Heard::Event(event) => self.hear_event(&event),
         }
+    }
+
+    /// Ends the connection: the server sends what is not acknowledged to the next one only. How
+    /// soon that may be is said by the growing pauses between attempts.
+    pub(super) fn end_unkept(&mut self) {
+        self.ends(End::Lost("a message cannot be stored".to_owned()));
+        self.drop_session();
     }
 
     /// Notes why the connection will be over, unless that is known.
@@ -85,12 +98,8 @@ impl Link<'_> {
                     session.inbound.take_history(&session.client, history)?;
                 }
             }
-            // What the library brings past its hook: recovered by the phone.
-            Told::Messages(batch) if !batch.hook_committed => {
-                if let Some(session) = &self.session {
-                    block_on(session.inbound.take(&session.client, &batch.messages))?;
-                }
-            }
+            // The library then says by itself that we are there.
+            Told::SelfPushNameUpdated(_) => self.presence.doubt(self.started.elapsed()),
             _ => {}
         }
         Ok(())
@@ -146,11 +155,19 @@ impl Link<'_> {
     }
 
     /// "Message yourself" is how one talks to main, where the number is the owner's.
-    /// Tells whether it came to be.
+    /// Tells whether it came to be. Whose number it was before is nobody special any more.
     fn attach_own_chat(&mut self, own: Option<String>) -> Result<bool, store::Error> {
         let Some(jid) = own.and_then(|own| ChatJid::new(&own).ok()) else { return Ok(false) };
         let main = self.main_group()?;
-        let chats = self.store.chats_of_group(&main)?;
+        let mut chats = self.store.chats_of_group(&main)?;
+        let before = self.store.get_state(OWN_CHAT_KEY)?;
+        let is_before = |chat: &ChatJid| *chat != jid && Some(chat.as_str()) == before.as_deref();
+        if let Some(at) = chats.iter().position(is_before) {
+            match self.store.detach_chat(&chats[at]) {
+                Ok(()) => log::warn!("chat={} is not main any more", chats.swap_remove(at)),
+                Err(error) => log::error!("chat={} is main: {}", chats[at], crate::chain(&error)),
+            }
+        }
         let is_reached = chats.iter().any(|chat| chat.channel() == ChannelKind::Whatsapp);
         if self.given.settings.assistant_has_own_number || is_reached {
             return Ok(false);
@@ -166,7 +183,10 @@ impl Link<'_> {
             config: ContainerConfig::default(),
         };
         match self.store.register_group(&new, UnixMs::now()) {
-            Ok(_) => log::info!("chat={} is attached to main", new.jid),
+            Ok(_) => {
+                log::info!("chat={} is attached to main", new.jid);
+                self.store.set_state(OWN_CHAT_KEY, new.jid.as_str())?;
+            }
             Err(error) => {
                 log::warn!("own chat not attached: {}", crate::chain(&error));
                 return Ok(false);

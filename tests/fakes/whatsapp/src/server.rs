@@ -11,7 +11,8 @@ use wacore_binary::Jid;
 use crate::fault::Fault;
 use crate::journal::{ConnectionInfo, Journal};
 use crate::link::{self, Link, LinkId};
-use crate::state::{Addressing, State};
+use crate::state::{Address, Addressing, State, now_seconds};
+use crate::xml::el;
 use crate::{Account, http};
 
 /// Lines of the trace that are shown where something waited for did not happen.
@@ -133,6 +134,26 @@ impl Server {
         self.shared.change(|state| {
             let user = state.user_by_number(number);
             state.users[user].is_lid_migrated = is_lid_migrated;
+        });
+    }
+
+    /// The person writes another name of theirs on the phone.
+    ///
+    /// # Panics
+    /// There is no such account.
+    pub fn rename(&self, number: &str, name: &str) {
+        self.shared.change(|state| {
+            let user = state.user_by_number(number);
+            name.clone_into(&mut state.users[user].name);
+            for device in state.devices(user).into_iter().skip(1) {
+                let notification = el("notification")
+                    .attr("from", state.jid(Address { user, device: 0 }, Addressing::Pn))
+                    .attr("type", "account_sync")
+                    .attr("id", state.next_id())
+                    .attr("t", now_seconds())
+                    .attr("pushname", name);
+                state.deliver(device, notification.build());
+            }
         });
     }
 
