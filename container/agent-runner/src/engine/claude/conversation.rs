@@ -143,8 +143,7 @@ impl Conversation {
 
     /// When to say [`Happening::Due`].
     pub(super) fn due(&self) -> Option<Instant> {
-        let retry = self.retrying.map(|(since, _)| since + RETRY_MAX);
-        [retry, self.kill_at].into_iter().flatten().min()
+        self.kill_at
     }
 
     /// A CLI was started whose totals begin at `spent`.
@@ -198,8 +197,13 @@ impl Conversation {
             Event::Retrying { status } => {
                 let since = self.retrying.map_or(now, |(since, _)| since);
                 self.retrying = Some((since, status));
-                // The CLI would try for minutes; a refused key does not get better.
-                if matches!(status, Some(401 | 403)) { self.fail_retry(status) } else { Vec::new() }
+                // The CLI would try for minutes; a refused key does not get better. While a request
+                // is answered it says nothing, so silence is no refusal.
+                if matches!(status, Some(401 | 403)) || since + RETRY_MAX <= now {
+                    self.fail_retry(status)
+                } else {
+                    Vec::new()
+                }
             }
             Event::Ended(end) => self.turn_ended(now, &end),
             Event::Other => Vec::new(),
@@ -305,10 +309,7 @@ impl Conversation {
                 self.fail(None, ErrorKind::Other, "stopped before the end")
             };
         }
-        match self.retrying {
-            Some((since, status)) if since + RETRY_MAX <= now => self.fail_retry(status),
-            _ => Vec::new(),
-        }
+        Vec::new()
     }
 
     fn fail_retry(&mut self, status: Option<u16>) -> Vec<Effect> {

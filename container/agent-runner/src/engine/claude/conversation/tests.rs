@@ -178,11 +178,22 @@ fn other_retries_have_a_minute_from_the_first_in_a_row() {
     assert_eq!("", world.at(40).said(Event::Working { error: None }), "it went on");
     assert_eq!(None, world.conversation.due());
     assert_eq!("", world.at(50).said(busy()));
-    assert_eq!("", world.at(109).step(Happening::Due));
+    assert_eq!("", world.at(109).said(busy()));
     assert_eq!(
         "kill; END [] - RateLimit: the model API has no room for us (status 529); finish false",
-        world.at(110).step(Happening::Due)
+        world.at(110).said(busy())
     );
+}
+
+#[test]
+fn a_request_that_went_through_at_last_is_given_its_time() {
+    let mut world = begin(None);
+    assert_eq!("", world.said(Event::Retrying { status: Some(529) }));
+    assert_eq!(None, world.conversation.due(), "the CLI says nothing while it is answered");
+    assert_eq!("", world.at(300).step(Happening::Due));
+    world.at(301);
+    world.took(0);
+    assert_eq!("END [] a long story", world.answers("a long story"));
 }
 
 #[test]
