@@ -125,12 +125,17 @@ impl<'a> Live<'a> {
                 },
             }
         };
+        let has_failed = self.failure.is_some();
         let grace = if matches!(end, Ok(End::OutOfTime(_))) { STOP_GRACE } else { Duration::ZERO };
         running.stop(grace);
         place.free();
         let end = end?;
         // What it said before it ended is said.
         self.take(running.events.try_iter())?;
+        if !has_failed && !matches!(end, End::Exited(_)) {
+            // That it was stopped is our doing, and no failure of its own.
+            self.failure = None;
+        }
         Ok(end)
     }
 

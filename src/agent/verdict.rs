@@ -54,6 +54,10 @@ impl Standing {
             _ if self.kind == RunKind::Task && self.was_asked_to_end => {
                 (RunState::Interrupted, Outcome::Succeeded)
             }
+            // Nor a turn, but by an oversight: what it was to answer is pending again.
+            End::OutOfTime(_) if self.was_asked_to_end => {
+                (RunState::Interrupted, Outcome::Succeeded)
+            }
             End::OutOfTime(why) => (RunState::Failed, failed(progress, &why)),
             // Asked to close while follow-ups lay there: they are pending again, nobody failed.
             End::Exited(ended) if ended.by == EndedBy::Code(0) && self.was_asked_to_end => {
@@ -123,7 +127,9 @@ mod tests {
     #[test]
     fn a_chat_that_was_cut_off_is_pending_again() {
         check(RunState::Succeeded, standing(RunKind::Chat, true, true), exited(0));
-        check(RunState::Failed, standing(RunKind::Chat, true, true), End::OutOfTime("late".into()));
+        let late = || End::OutOfTime("late".into());
+        check(RunState::Interrupted, standing(RunKind::Chat, true, true), late());
+        check(RunState::Failed, standing(RunKind::Chat, true, false), late());
         check(RunState::Failed, standing(RunKind::Chat, true, false), exited(0));
     }
 
