@@ -123,7 +123,11 @@ impl AskCommand {
                     self.timeout
                 )));
             }
-            talk.wait(left.min(LOOK_INTERVAL))?;
+            if let Err(error) = talk.wait(left.min(LOOK_INTERVAL)) {
+                // Who asked is gone.
+                talk.withdraw(seq)?;
+                return Err(error);
+            }
         }
     }
 }

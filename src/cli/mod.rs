@@ -130,6 +130,9 @@ enum Error {
     /// Not now.
     #[error("{0}")]
     TryAgain(String),
+    /// A signal asked us to end.
+    #[error("interrupted")]
+    Interrupted,
     /// Our own output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
@@ -148,6 +151,8 @@ impl Error {
             | Error::Lock(_)
             | Error::TryAgain(_)
             | Error::Task(TaskError::Store(_) | TaskError::Running { .. }) => ExitCode::from(75),
+            // As a shell says it of SIGINT.
+            Error::Interrupted => ExitCode::from(130),
             Error::Task(_) | Error::Invalid(_) | Error::Refused(_) | Error::Output(_) => {
                 ExitCode::from(1)
             }

@@ -59,8 +59,9 @@ impl RunDueCommand {
     /// # Errors
     /// What keeps them from running.
     pub(super) fn run(self, home: &Home) -> Result<ExitCode, Error> {
-        let due = super::store(home)?.next_due_at()?;
-        if due.is_none_or(|due| UnixMs::now() < due) {
+        let store = super::store(home)?;
+        let is_due = store.next_due_at()?.is_some_and(|due| due <= UnixMs::now());
+        if !is_due && store.waiting_task_runs(TaskRunId(0), 1)?.is_empty() {
             out::say("nothing is due");
             return Ok(ExitCode::SUCCESS);
         }
@@ -170,12 +171,25 @@ impl Wait<'_> {
                     continue;
                 }
                 if left.is_zero() {
-                    return Err(Error::TryAgain(
-                        "the task is not done in time; its result will be in its chat".to_owned(),
-                    ));
+                    return Err(Error::TryAgain(self.late().to_owned()));
                 }
             }
+            if let Err(interrupted) = self.server.check_signals() {
+                // What has begun ends with us, where we serve.
+                self.store.withdraw_task_run(id, "interrupted", UnixMs::now())?;
+                return Err(interrupted);
+            }
             self.bell.wait(left.min(LOOK_INTERVAL).max(LOOK_INTERVAL_MIN));
+        }
+    }
+
+    /// What becomes of a run that has begun and takes too long.
+    fn late(&self) -> &'static str {
+        if self.server.is_own() {
+            "the task is not done in time and is stopped; it is not repeated by itself: give it \
+             longer with `--timeout`, or leave it to `rust-claw run`"
+        } else {
+            "the task is not done in time; its result will be in its chat"
         }
     }
 

@@ -1,7 +1,9 @@
 //! Somebody who serves the home folder while a command waits: a daemon that runs already, or one
 //! of our own for as long as the command lasts.
 
-use crossbeam_channel::never;
+use std::cell::Cell;
+
+use crossbeam_channel::{Receiver, bounded};
 
 use super::Error;
 use crate::config::Settings;
@@ -15,10 +17,14 @@ pub(super) struct Server {
     own: Option<Daemon>,
     purpose: Purpose,
     duty: Duty,
+    /// Words of SIGINT and SIGTERM.
+    signals: Receiver<()>,
+    was_interrupted: Cell<bool>,
 }
 
 impl Server {
-    /// Becomes the daemon, with `duty`, where none serves the home folder.
+    /// Becomes the daemon, with `duty`, where none serves the home folder. From now on signals wait
+    /// for who asks: what was begun must not go on without us.
     ///
     /// # Errors
     /// A daemon that cannot start.
@@ -28,7 +34,9 @@ impl Server {
         purpose: Purpose,
         duty: Duty,
     ) -> Result<Server, Error> {
-        let mut server = Server { own: None, purpose, duty };
+        let signals = super::run::signals()?;
+        let was_interrupted = Cell::new(false);
+        let mut server = Server { own: None, purpose, duty, signals, was_interrupted };
         server.stand_in(home, settings)?;
         Ok(server)
     }
@@ -57,13 +65,27 @@ impl Server {
         self.own.is_some()
     }
 
-    /// Ends a daemon of our own.
+    /// # Errors
+    /// [`Error::Interrupted`] once a signal has asked us to end.
+    pub(super) fn check_signals(&self) -> Result<(), Error> {
+        if self.signals.try_recv().is_ok() {
+            self.was_interrupted.set(true);
+        }
+        if self.was_interrupted.get() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Ends a daemon of our own: politely, but after a signal, or with one, at once.
     ///
     /// # Errors
     /// A core thread that died.
     pub(super) fn close(self) -> Result<(), Error> {
         match self.own {
-            Some(mut daemon) => Ok(daemon.stop(&never())?),
+            Some(mut daemon) if self.was_interrupted.get() => {
+                let (say, at_once) = bounded(1);
+                say.try_send(()).ok();
+                Ok(daemon.stop(&at_once)?)
+            }
+            Some(mut daemon) => Ok(daemon.stop(&self.signals)?),
             None => Ok(()),
         }
     }

@@ -70,6 +70,8 @@ fn gather(home: &Home, settings: &Settings, store: &Store) -> Result<Value, Erro
     let sandboxes: Vec<Value> = store
         .alive_runs()?
         .into_iter()
+        // Of a daemon that was killed the next one clears away.
+        .filter(|_| running.is_some())
         .map(|run| {
             json!({
                 "run": run.id.0, "group": run.folder.as_str(), "chat": run.chat.as_str(),

@@ -190,8 +190,9 @@ impl Talk {
     /// Sleeps until something may have changed. Serves from now on, should the daemon have gone.
     ///
     /// # Errors
-    /// A daemon of our own that cannot start.
+    /// A daemon of our own that cannot start; [`Error::Interrupted`].
     pub(super) fn wait(&mut self, at_most: Duration) -> Result<(), Error> {
+        self.server.check_signals()?;
         if !self.bell.wait(at_most) {
             self.server.stand_in(&self.home, &self.settings)?;
         }

@@ -1,8 +1,9 @@
 //! `ask`: one question, one answer, an exit code.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Follower, Home, wait_for};
+use crate::support::{Daemon, Follower, Home, wait_for};
 
 #[test]
 fn ask_answers_on_stdout_with_and_without_a_daemon() {
@@ -113,4 +114,38 @@ fn ask_and_the_script_channel_do_not_mix() {
     assert_eq!("echo: in the terminal\n", home.run(&["ask", "in the terminal"]).ok());
     assert_eq!("Andy: echo: by script", follower.text());
     assert_eq!(Some(0), daemon.stop());
+}
+
+#[test]
+fn ask_that_is_interrupted_takes_its_question_and_its_sandbox_along() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let home = Home::new();
+        home.register("a");
+        let asking = Daemon::spawn(home.command(&["ask", "x fake:sleep=120000"]));
+        home.wait_runs("busy", 1);
+        asking.signal(signal);
+        assert_eq!(Some(130), asking.end());
+        assert_eq!(Vec::<std::path::PathBuf>::new(), home.containers());
+        let status = home.json(&["status", "--json"]);
+        assert_eq!((0, 0), (count(&status["queue"]), count(&status["sandboxes"])), "{status}");
+        // Nobody asks it again.
+        assert_eq!("echo: next\n", home.run(&["ask", "next"]).ok());
+    }
+}
+
+#[test]
+fn ask_that_is_interrupted_beside_a_daemon_takes_its_question_back() {
+    let mut home = Home::new();
+    home.set("MAX_CONCURRENT_CONTAINERS", "1");
+    let chat = home.register("a");
+    let daemon = home.start();
+    home.inject(&chat, "x fake:sleep=3000");
+    home.wait_runs("busy", 1);
+    let asking = Daemon::spawn(home.command(&["ask", "second"]));
+    wait_for("its question", || home.number("SELECT count(*) FROM messages") == 2);
+    asking.signal(Signal::INT);
+    assert_eq!(Some(130), asking.end());
+    home.wait_answers(&chat, &["Andy: echo: x fake:sleep=3000"]);
+    assert_eq!(Some(0), daemon.stop());
+    assert_eq!(Vec::<String>::new(), home.answers("local:main"));
 }

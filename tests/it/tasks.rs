@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Home, Kind, wait_for};
+use crate::support::{Daemon, Home, Kind, wait_for};
 
 /// Schedules a task of main in an hour, with further arguments; gives its id.
 fn schedule(home: &Home, prompt: &str, more: &[&str]) -> String {
@@ -486,4 +487,39 @@ fn spawn(home: &Home, args: &[&str]) -> Killed {
 
 fn wait_end(mut child: Killed) -> Option<i32> {
     crate::support::end(&mut child.0).expect("it ends").code()
+}
+
+#[test]
+fn run_task_that_is_interrupted_ends_its_sandbox_and_is_said_to_be_cut_off() {
+    let home = Home::new();
+    let task = schedule(&home, "x fake:sleep=120000", &[]);
+    let running = Daemon::spawn(home.command(&["run-task", &task]));
+    home.wait_runs("busy", 1);
+    running.signal(Signal::TERM);
+    assert_eq!(Some(130), running.end());
+    assert_eq!(["interrupted"], *home.texts("SELECT status FROM task_runs"));
+    assert_eq!(0, home.number("SELECT failure_count FROM tasks"));
+    assert_eq!(Vec::<std::path::PathBuf>::new(), home.containers());
+}
+
+#[test]
+fn run_due_gives_back_what_it_could_not_begin_or_was_killed_over() {
+    let home = Home::new();
+    let task = schedule(&home, "once", &["--at", "2030-01-31T09:00"]);
+    let due = "UPDATE tasks SET next_run_ms = CAST(strftime('%s') AS INTEGER) * 1000 - 60000";
+    home.edit(due);
+    home.engine_mode("not-ready");
+    assert_eq!(Some(75), home.run(&["run-due"]).code);
+    assert_eq!(["active"], *home.texts("SELECT state FROM tasks"));
+    assert_eq!(1, home.number("SELECT count(*) FROM tasks WHERE next_run_ms IS NOT NULL"));
+    // One that was killed between claim and start.
+    home.edit(&format!(
+        "INSERT INTO task_runs (task_id, asked_by, planned_for_ms, claimed_at_ms, status)
+         SELECT '{task}', 'schedule', next_run_ms, next_run_ms, 'running' FROM tasks"
+    ));
+    home.edit("UPDATE tasks SET next_run_ms = NULL");
+    home.engine_mode("");
+    let said = home.run(&["run-due"]).ok();
+    assert!(said.contains("succeeded"), "{said}");
+    assert_eq!(["completed"], *home.texts("SELECT state FROM tasks"));
 }
