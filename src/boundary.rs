@@ -13,8 +13,8 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
@@ -79,6 +79,13 @@ impl Dir {
         fs::open(trusted, PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map(Dir)
             .map_err(failed("open", &trusted.to_string_lossy()))
+    }
+
+    /// Where the system finds this very directory while it is held open, whatever stands at its
+    /// path meanwhile. `None` where it has no such place.
+    pub fn own_path(&self) -> Option<PathBuf> {
+        let own = || PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
+        cfg!(target_os = "linux").then(own)
     }
 
     /// Opens the directory `name`.

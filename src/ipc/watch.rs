@@ -1,15 +1,16 @@
 //! Tells which groups' folders may hold something new. It only ever wakes: what is there is read
 //! from the folders, and a slow poll stays under it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::boundary::Dir;
 use crate::ids::GroupFolder;
 use crate::limits::IPC_NEWS_MAX;
 
@@ -32,7 +33,10 @@ pub(super) struct Watch {
     root: PathBuf,
     /// Not there where the system cannot watch: then there is only the poll.
     system: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// The folders that are watched, by their paths, held open.
+    watched: BTreeMap<PathBuf, Dir>,
+    /// Under which path each is known to the system.
+    names: Names,
     pub(super) news: Receiver<News>,
     /// There was more news than there is room for.
     missed: Arc<AtomicBool>,
@@ -45,7 +49,13 @@ impl Watch {
     pub(super) fn new(root: &Path) -> Watch {
         let (to, news) = bounded(IPC_NEWS_MAX);
         let missed = Arc::new(AtomicBool::new(false));
-        let teller = Teller { root: root.to_owned(), to: to.clone(), missed: Arc::clone(&missed) };
+        let names = Names::default();
+        let teller = Teller {
+            root: root.to_owned(),
+            to: to.clone(),
+            missed: Arc::clone(&missed),
+            names: Arc::clone(&names),
+        };
         let system = notify::recommended_watcher(move |event| teller.tell(event));
         let system = match system {
             Ok(system) => Some(system),
@@ -54,9 +64,11 @@ impl Watch {
                 None
             }
         };
-        let watched = BTreeSet::new();
-        let mut watch = Watch { root: root.to_owned(), system, watched, news, missed, _to: to };
-        watch.add(root.to_owned());
+        let (root, watched) = (root.to_owned(), BTreeMap::new());
+        let mut watch = Watch { root, system, watched, names, news, missed, _to: to };
+        if let Ok(root) = Dir::open(&watch.root) {
+            watch.add(watch.root.clone(), root);
+        }
         watch
     }
 
@@ -70,46 +82,72 @@ impl Watch {
         self.missed.swap(false, Ordering::Relaxed)
     }
 
-    /// Watches a group's folders, as far as they are there. What a sandbox may have put in their
-    /// place only decides when we look, never what we read.
+    /// Watches a group's folders, as far as they are there. A link is not followed: the watch at its
+    /// end would be another group's.
     pub(super) fn group(&mut self, folder: &GroupFolder) {
         let group = self.root.join(folder.as_str());
         for name in REQUEST_FOLDERS {
             let path = group.join(name);
-            if !self.watched.contains(&path) {
-                self.add(path);
+            if self.watched.contains_key(&path) {
+                continue;
+            }
+            let found = Dir::open(&self.root).and_then(|root| root.sub(folder.as_str())?.sub(name));
+            match found {
+                Ok(found) => self.add(path, found),
+                Err(error) => log::debug!("cannot watch `{}`: {error}", path.display()),
             }
         }
     }
 
     /// The folder is gone: it has to be watched anew if it comes again.
     pub(super) fn forget(&mut self, path: &Path) {
-        self.watched.remove(path);
+        let (Some(dir), Some(system)) = (self.watched.remove(path), &mut self.system) else {
+            return;
+        };
+        let name = dir.own_path().unwrap_or_else(|| path.to_owned());
+        if let Err(error) = system.unwatch(&name) {
+            log::debug!("`{}` is watched no more: {error}", path.display());
+        }
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
     }
 
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, path: PathBuf, dir: Dir) {
         let Some(system) = &mut self.system else { return };
-        match system.watch(&path, RecursiveMode::NonRecursive) {
+        let name = dir.own_path().unwrap_or_else(|| path.clone());
+        // Known before anything is told of it.
+        let known = || self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        known().insert(name.clone(), path.clone());
+        match system.watch(&name, RecursiveMode::NonRecursive) {
             Ok(()) => {
-                self.watched.insert(path);
+                self.watched.insert(path, dir);
             }
-            Err(error) => log::debug!("cannot watch `{}`: {error}", path.display()),
+            Err(error) => {
+                known().remove(&name);
+                log::debug!("cannot watch `{}`: {error}", path.display());
+            }
         }
     }
 }
+
+/// The system's name of a folder → its path.
+type Names = Arc<Mutex<BTreeMap<PathBuf, PathBuf>>>;
 
 /// Lives in the watcher's own thread.
 struct Teller {
     root: PathBuf,
     to: Sender<News>,
     missed: Arc<AtomicBool>,
+    names: Names,
 }
 
 impl Teller {
     fn tell(&self, event: notify::Result<Event>) {
         let is_lost = match event {
             Ok(event) if event.need_rescan() => true,
-            Ok(event) => news(&self.root, &event).into_iter().any(|n| self.to.try_send(n).is_err()),
+            Ok(event) => {
+                let event = self.at_paths(event);
+                news(&self.root, &event).into_iter().any(|n| self.to.try_send(n).is_err())
+            }
             Err(error) => {
                 log::debug!("the watcher for requests: {error}");
                 true
@@ -120,6 +158,23 @@ impl Teller {
             // Room or not: the thread wakes by what fills the channel.
             self.to.try_send(News::Folders).ok();
         }
+    }
+}
+
+impl Teller {
+    /// The event, with the paths of folders in place of the system's names.
+    fn at_paths(&self, mut event: Event) -> Event {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in &mut event.paths {
+            if let Some(known) = names.get(path) {
+                path.clone_from(known);
+            } else if let (Some(folder), Some(file)) = (path.parent(), path.file_name())
+                && let Some(known) = names.get(folder)
+            {
+                *path = known.join(file);
+            }
+        }
+        event
     }
 }
 
@@ -189,6 +244,62 @@ mod tests {
         ] {
             assert_eq!(Vec::<News>::new(), told(kind, path), "{kind:?} {path}");
         }
+    }
+
+    #[test]
+    fn a_link_takes_nobodys_watch_away() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for folder in ["main/messages", "main/tasks", "evil/tasks"] {
+            std::fs::create_dir_all(dir.path().join(folder)).expect("a directory");
+        }
+        std::os::unix::fs::symlink("../main/tasks", dir.path().join("evil/messages"))
+            .expect("a link");
+        let (main, evil) = (GroupFolder::main(), GroupFolder::new("evil").expect("a folder"));
+        let mut watch = Watch::new(dir.path());
+        watch.group(&main);
+        watch.group(&evil);
+        std::fs::write(dir.path().join("main/tasks/1.json"), "{}").expect("a file");
+        let patience = std::time::Duration::from_secs(30);
+        assert_eq!(Ok(News::Group(main)), watch.news.recv_timeout(patience));
+        let told: Vec<News> = watch.news.try_iter().collect();
+        assert!(!told.contains(&News::Group(evil)), "{told:?}");
+    }
+
+    #[test]
+    fn folders_that_come_and_go_leave_no_watches_behind() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = dir.path().join("family/messages");
+        std::fs::create_dir_all(&folder).expect("a directory");
+        let family = GroupFolder::new("family").expect("a folder");
+        let mut watch = Watch::new(dir.path());
+        watch.group(&family);
+        let before = watch.watched.len();
+        for number in 0..20 {
+            std::fs::rename(&folder, dir.path().join(format!("family/old-{number}")))
+                .expect("it is there");
+            std::fs::create_dir(&folder).expect("a directory");
+            let patience = std::time::Duration::from_secs(30);
+            let gone = std::iter::from_fn(|| watch.news.recv_timeout(patience).ok())
+                .find(|news| matches!(news, News::Gone(_)));
+            assert_eq!(Some(News::Gone(folder.clone())), gone);
+            watch.forget(&folder);
+            watch.group(&family);
+        }
+        assert_eq!(before, watch.watched.len());
+        assert_eq!(before, watch.names.lock().expect("nobody panicked").len());
+        #[cfg(target_os = "linux")]
+        assert_eq!(before, kernel_watches());
+        std::fs::write(folder.join("1.json"), "{}").expect("a file");
+        let told = watch.news.recv_timeout(std::time::Duration::from_secs(30));
+        assert_eq!(Ok(News::Group(family)), told);
+    }
+
+    /// Of this process, which is this test's alone.
+    #[cfg(target_os = "linux")]
+    fn kernel_watches() -> usize {
+        let infos = std::fs::read_dir("/proc/self/fdinfo").expect("a listing");
+        let texts = infos.filter_map(|info| std::fs::read_to_string(info.ok()?.path()).ok());
+        texts.map(|text| text.matches("inotify wd:").count()).sum()
     }
 
     #[test]
