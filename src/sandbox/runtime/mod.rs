@@ -250,5 +250,6 @@ mod tests {
         let text = text(RuntimeKind::Podman, &poor, &spec());
         assert!(has(&text, "--ulimit nofile=1024:1024"));
         assert!(has(&text, "--ulimit nproc=300:300"));
+        assert!(has(&text, "--http-proxy=false"), "nor does it hand in ours");
     }
 }

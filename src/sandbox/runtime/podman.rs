@@ -10,6 +10,8 @@ pub(super) fn run(args: &mut Args, host: &Host, spec: &SandboxSpec) {
     let at_most = |max: Option<u64>, wanted: u64| max.map_or(wanted, |max| wanted.min(max));
     // Podman has no daemon: it cannot give more than it was given itself.
     docker::start(args, spec, at_most(host.open_files_max, spec.limits.open_files.into()));
+    // Else it hands in the host's proxies, with their passwords.
+    args.add("--http-proxy=false");
     // Its own default may be more than we may have. The kernel counts all processes of the user, in
     // the sandbox or not, so this bound is a wide one; what caps the sandbox is `--pids-limit`.
     let processes = at_most(host.processes_max, PROCESSES_MAX);
