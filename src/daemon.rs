@@ -270,7 +270,8 @@ impl Daemon {
         for bell in &self.bells {
             bell.wake();
         }
-        self.keeper = None;
+        // It may have much to clear away; what it looks after is asked to end meanwhile.
+        self.threads.extend(self.keeper.take().and_then(keeper::Keeper::end));
         self.say(Event::Stop);
         let mut at_once = at_once.clone();
         let mut deadline = crossbeam_channel::after(STOP_GRACE + 2 * KILL_GRACE);

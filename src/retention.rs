@@ -134,7 +134,7 @@ fn transcripts(
     let sessions = Dir::open(&home.sessions())?.sub(folder.as_str())?;
     let projects = sessions.sub(".claude")?.sub("projects")?;
     let mut gone = 0;
-    for entry in projects.list(RETENTION_FILES_MAX)?.entries {
+    for entry in projects.list(PROJECTS_MAX)?.entries {
         if entry.kind != Kind::Directory {
             continue;
         }
@@ -151,6 +151,9 @@ fn transcripts(
     }
     Ok(gone)
 }
+
+/// The CLI makes one for each folder that it is started in, and we start it in one.
+const PROJECTS_MAX: usize = 100;
 
 /// The regular files of a folder that are `wanted`, the newest first.
 fn aged(dir: &Dir, wanted: impl Fn(&str) -> bool) -> Result<Vec<Aged>, Rejected> {

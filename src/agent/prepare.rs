@@ -198,8 +198,9 @@ pub(super) fn clear_input(input: &Dir) {
     let listed = input.list(INPUT_ENTRIES_MAX);
     let names = listed.into_iter().flat_map(|listing| listing.entries);
     // Folders are the sandbox's own doing. All are said in one line: it may have made thousands.
-    let kept: Vec<Rejected> =
-        names.filter_map(|entry| input.remove_tree(&entry.name, INPUT_ENTRIES_MAX).err()).collect();
+    let kept: Vec<Rejected> = names
+        .filter_map(|entry| input.remove_tree(&entry.name, FOLDER_ENTRIES_MAX).err())
+        .collect();
     if let Some(error) = kept.first() {
         log::warn!("cannot remove {} old follow-ups: {error}", kept.len());
     }
@@ -215,6 +216,8 @@ pub(super) fn revoke(shared: &Shared, token: Option<&Token>) -> RunUsage {
 
 /// Names that are read of a sandbox's input; the host writes a few dozen at most.
 const INPUT_ENTRIES_MAX: usize = 10_000;
+/// Likewise in a folder there, which is none of the host's.
+const FOLDER_ENTRIES_MAX: usize = 10;
 
 fn open(parent: &Path, name: &str) -> Result<Dir, Error> {
     let failed = rejected(parent);

@@ -81,6 +81,8 @@ const REFILL: Duration = Duration::from_millis(100);
 const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Responses that can lie there at all, if nobody but us writes them.
 const RESPONSES_MAX: usize = 10_000;
+/// A response is one file; whoever puts a folder there keeps it.
+const RESPONSE_ENTRIES_MAX: usize = 10;
 /// Groups' folders that are looked at.
 const FOLDERS_MAX: usize = 100_000;
 
@@ -88,7 +90,7 @@ const FOLDERS_MAX: usize = 100_000;
 fn clear_responses(root: &Dir, folder: &GroupFolder) -> Result<(), Rejected> {
     let responses = root.sub(folder.as_str())?.sub("responses")?;
     for entry in responses.list(RESPONSES_MAX)?.entries {
-        responses.remove_tree(&entry.name, RESPONSES_MAX)?;
+        responses.remove_tree(&entry.name, RESPONSE_ENTRIES_MAX)?;
     }
     Ok(())
 }
@@ -280,11 +282,16 @@ impl Ipc {
             }
         }
         if self.swept_at.is_none_or(|at| at + SWEEP_INTERVAL <= now) {
-            self.swept_at = Some(now);
             let known = i64::try_from(IPC_REQUEST_KNOWN.as_millis()).unwrap_or(i64::MAX);
             let before = UnixMs(UnixMs::now().0.saturating_sub(known));
-            if let Err(error) = self.store.forget_old_requests(before) {
-                log::warn!("old requests stay: {}", crate::chain(&error));
+            match self.store.forget_old_requests(before) {
+                // The next turn goes on.
+                Ok(true) => {}
+                Ok(false) => self.swept_at = Some(now),
+                Err(error) => {
+                    self.swept_at = Some(now);
+                    log::warn!("old requests stay: {}", crate::chain(&error));
+                }
             }
             // A folder that is gone, or at rest, is nothing to remember.
             let root = &self.root;

@@ -69,6 +69,14 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// Tells the thread to end, without waiting for what it has begun.
+    pub fn end(mut self) -> Option<JoinHandle<()>> {
+        self.stop = None;
+        self.thread.take()
+    }
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.stop = None;
