@@ -201,6 +201,10 @@ pub const RUN_LOG_BYTES_MAX: u64 = 1024 * 1024;
 pub const TASK_TEXT_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// Tasks of one group that are active or paused: an agent that creates them in a loop is stopped.
 pub const TASKS_PER_GROUP_MAX: i64 = 10_000;
+/// Prompts and scripts of all tasks of one group that are longer than [`TASK_SHORT_BYTES`].
+pub const TASKS_TEXT_BYTES_MAX: i64 = 4 * 1024 * 1024;
+/// A task with no more text is bounded by the number of tasks alone.
+pub const TASK_SHORT_BYTES: usize = 1024;
 /// Of what a task said, what its history keeps; the whole is in the chat.
 pub const TASK_RESULT_CHARS_MAX: usize = 500;
 /// Failures in a row after which a task is paused.

@@ -163,7 +163,7 @@ impl Ipc {
                 for row in corrupt {
                     log::error!("{row}");
                 }
-                let shown = tasks.iter().take(LIST_MAX).map(|task| self.show_task(task, now));
+                let shown = tasks.iter().take(LIST_MAX).map(|task| self.list_task(task, now));
                 let left_out = tasks.len().saturating_sub(LIST_MAX);
                 Ok(json!({ "tasks": shown.collect::<Vec<_>>(), "left_out": left_out }))
             }
@@ -350,9 +350,16 @@ impl Ipc {
         show::task(task, self.zone(task), now)
     }
 
+    fn list_task(&self, task: &Task, now: UnixMs) -> Value {
+        let mut shown = self.show_task(task, now);
+        show::shorten(&mut shown);
+        shown
+    }
+
+    /// Its answer is remembered for a while: who asked knows the texts.
     fn changed_task(&mut self, task: &Task, now: UnixMs) -> Value {
         self.changed.tasks = true;
-        self.show_task(task, now)
+        self.list_task(task, now)
     }
 
     /// Tells whoever waits, and writes the snapshots of what was changed.

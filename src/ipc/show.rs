@@ -39,6 +39,21 @@ pub(super) fn task(task: &Task, zone: Tz, now: UnixMs) -> Value {
     })
 }
 
+/// Cuts the texts of a shown task where it is one of many; `get_task` gives them whole.
+pub(super) fn shorten(shown: &mut Value) {
+    for field in ["prompt", "script"] {
+        if let Value::String(text) = &mut shown[field]
+            && let Some((end, _)) = text.char_indices().nth(LISTED_CHARS_MAX)
+        {
+            text.truncate(end);
+            text.push_str(" … (`get_task` gives all of it)");
+        }
+    }
+}
+
+/// Of each text of a task that is listed.
+const LISTED_CHARS_MAX: usize = 1000;
+
 pub(super) fn task_run(run: &TaskRun, zone: Tz) -> Value {
     json!({
         "planned_for": time(run.planned_for, zone),

@@ -38,7 +38,8 @@ pub struct Failed {
 }
 
 impl Store {
-    /// The first `limit` of [`Store::tasks`], in the same order, at a fraction of the price.
+    /// The first `limit` of [`Store::tasks`], in the same order, at a fraction of the price; of
+    /// prompts the first 1000 characters.
     ///
     /// # Errors
     /// [`Error::Sqlite`](super::Error::Sqlite).
@@ -48,7 +49,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<TaskOutline>> {
         let sql = super::tasks::listing(
-            "t.id, t.folder, t.prompt, t.schedule_kind, t.schedule_value, t.state, t.next_run_ms",
+            "t.id, t.folder, substr(t.prompt, 1, 1000), t.schedule_kind, t.schedule_value, t.state, t.next_run_ms",
             within.is_some(),
         ) + " LIMIT ?2";
         let rows = self.all(&sql, (within, count(limit)), "listing tasks", |row| {

@@ -3,8 +3,9 @@
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use super::{NewOutbox, OutboxKind, Result, Store, failed, outbox};
+use super::{NewOutbox, OutboxKind, Result, Store, count, failed, outbox};
 use crate::ids::{ChatJid, GroupFolder, OutboxId, RunId, UnixMs};
+use crate::limits::RETENTION_STEP_MAX;
 
 /// A message that an agent sends by tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,13 +114,17 @@ impl Store {
         self.change(sql, (folder, key), "forgetting a request").map(drop)
     }
 
-    /// Forgets the requests that came before `before`.
+    /// Forgets requests that came before `before`, so many that others can write in between. Tells
+    /// whether there may be more.
     ///
     /// # Errors
     /// [`Error::Sqlite`](super::Error::Sqlite).
-    pub fn forget_old_requests(&mut self, before: UnixMs) -> Result<()> {
-        let sql = "DELETE FROM requests WHERE at_ms < ?";
-        self.change(sql, [before], "forgetting old requests").map(drop)
+    pub fn forget_old_requests(&mut self, before: UnixMs) -> Result<bool> {
+        let sql = "DELETE FROM requests WHERE (folder, key) IN
+                       (SELECT folder, key FROM requests INDEXED BY requests_by_age
+                        WHERE at_ms < ? LIMIT ?)";
+        let params = (before, count(RETENTION_STEP_MAX));
+        Ok(self.change(sql, params, "forgetting old requests")? == RETENTION_STEP_MAX)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Error, TaskState, failed};
 use crate::ids::{self, ChatJid, GroupFolder, TaskId};
-use crate::limits::TASKS_PER_GROUP_MAX;
+use crate::limits::{TASKS_PER_GROUP_MAX, TASKS_TEXT_BYTES_MAX};
 use crate::schedule;
 
 /// Why tasks stay as they are.
@@ -47,6 +47,15 @@ pub enum TaskError {
     /// The group has as many as it may.
     #[error("group `{folder}` has {TASKS_PER_GROUP_MAX} tasks already; cancel some")]
     TooMany {
+        /// The group.
+        folder: GroupFolder,
+    },
+    /// The group's tasks hold as much text as they may.
+    #[error(
+        "the tasks of group `{folder}` may hold {TASKS_TEXT_BYTES_MAX} bytes of text together; \
+         cancel some, or keep long texts in files of the group"
+    )]
+    TooMuchText {
         /// The group.
         folder: GroupFolder,
     },

@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use super::{ContainerConfig, CorruptRow, Result, Store, TaskError, count, task_runs, word_column};
 use crate::config;
 use crate::ids::{ChatJid, GroupFolder, TaskId, UnixMs, shown};
-use crate::limits::{TASK_TEXT_BYTES_MAX, TASKS_PER_GROUP_MAX};
+use crate::limits::{
+    TASK_SHORT_BYTES, TASK_TEXT_BYTES_MAX, TASKS_PER_GROUP_MAX, TASKS_TEXT_BYTES_MAX,
+};
 use crate::schedule::Schedule;
 
 /// Which conversation a task continues.
@@ -172,6 +174,7 @@ impl Store {
             },
         )?;
         let task = by_id(&tx, &id)?;
+        check_total(&tx, &task)?;
         tx.commit()?;
         Ok(task)
     }
@@ -290,6 +293,7 @@ impl Store {
             },
         )?;
         let task = by_id(&tx, id)?;
+        check_total(&tx, &task)?;
         tx.commit()?;
         Ok(task)
     }
@@ -392,6 +396,20 @@ fn check_texts(new: &NewTask) -> Checked<()> {
             continue;
         };
         return Err(TaskError::Text { field, problem, example });
+    }
+    Ok(())
+}
+
+/// Who lists tasks holds their texts. Short ones are bounded by their number.
+fn check_total(conn: &Connection, task: &Task) -> Checked<()> {
+    if task.prompt.len() + task.script.as_ref().map_or(0, String::len) <= TASK_SHORT_BYTES {
+        return Ok(());
+    }
+    let sql = "SELECT sum(octet_length(prompt) + coalesce(octet_length(script), 0))
+               FROM tasks WHERE folder = ? AND state <> 'cancelled'";
+    let total: i64 = conn.prepare_cached(sql)?.query_row([&task.folder], |row| row.get(0))?;
+    if TASKS_TEXT_BYTES_MAX < total {
+        return Err(TaskError::TooMuchText { folder: task.folder.clone() });
     }
     Ok(())
 }

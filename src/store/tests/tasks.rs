@@ -241,3 +241,24 @@ fn h61_a_corrupt_task_is_paused_and_reported_and_stops_nobody() {
     let (tasks, corrupt) = db.store.tasks(None).expect("no fault");
     assert_eq!((2, 1), (tasks.len(), corrupt.len()));
 }
+
+#[test]
+fn long_texts_of_a_groups_tasks_are_bounded_together() {
+    let mut db = Db::new();
+    let long = "x".repeat(crate::limits::TASK_TEXT_BYTES_MAX);
+    for _ in 0..64 {
+        db.task(|new| new.prompt.clone_from(&long));
+    }
+    let mut new = new_task("interval", "10m");
+    new.prompt.clone_from(&long);
+    let refused = db.store.create_task(&new, ZONE, NOW);
+    assert!(matches!(refused, Err(TaskError::TooMuchText { .. })), "{refused:?}");
+    // A short one has room still, and cannot become long.
+    let short = db.task(|_| ());
+    let change = TaskChange { prompt: Some(long), ..TaskChange::default() };
+    let refused = db.store.update_task(&short.id, change, ZONE, NOW);
+    assert!(matches!(refused, Err(TaskError::TooMuchText { .. })), "{refused:?}");
+    let outlines = db.store.task_outlines(None, 500).expect("no fault");
+    assert_eq!(65, outlines.len());
+    assert!(outlines.iter().all(|task| task.prompt.len() <= 1000));
+}
