@@ -12,10 +12,11 @@ pub const PROMPT_BYTES_MAX: usize = 100_000;
 pub const PROMPT_CUT_BYTES_MIN: usize = 512;
 /// Of a sender's name, what reaches a prompt, in characters. `WhatsApp` allows 25.
 pub const PROMPT_SENDER_CHARS_MAX: usize = 100;
-/// Text of one stored message; the rest is cut off. `WhatsApp` itself ends at 65,536 characters.
+/// Text of one stored message. What comes from elsewhere is cut off there, what is given to our own
+/// commands is refused. `WhatsApp` itself ends at 65,536 characters.
 pub const MESSAGE_BYTES_MAX: usize = 65_536;
 /// Longest JSON line that `inject` reads.
-pub const INJECT_LINE_BYTES_MAX: u64 = 256 * 1024;
+pub const INJECT_LINE_BYTES_MAX: usize = 256 * 1024;
 
 /// Runs that get ready while all sandboxes are taken, or record how they ended when theirs is gone:
 /// one such is enough, as each is there for a few milliseconds where the next one waits.

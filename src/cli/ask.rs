@@ -1,5 +1,6 @@
 //! `ask`: one question, the answer on stdout, an exit code for scripts.
 
+use std::io::Read;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::{Error, out};
 use crate::daemon::Duty;
 use crate::home::Home;
 use crate::ids::UnixMs;
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Ask one question and print the answer. Exit code: 0 answered, 1 the agent failed, 75 no answer in
 /// time.
@@ -29,9 +31,6 @@ pub(super) struct AskCommand {
     #[argh(positional, greedy)]
     text: Vec<String>,
 }
-
-/// Longest question that is read from standard input.
-const STDIN_BYTES_MAX: u64 = crate::limits::MESSAGE_BYTES_MAX as u64;
 
 impl AskCommand {
     /// The question with which `setup` ends.
@@ -53,18 +52,16 @@ impl AskCommand {
     }
 
     fn question(&self) -> Result<String, Error> {
-        let text = self.text.join(" ");
-        if !text.is_empty() {
-            return Ok(text);
+        let mut text = self.text.join(" ");
+        if text.is_empty() {
+            let mut stdin = std::io::stdin().lock().take(MESSAGE_BYTES_MAX as u64 + 1);
+            stdin.read_to_string(&mut text).map_err(|error| {
+                Error::Refused(format!("cannot read the question from standard input: {error}"))
+            })?;
         }
-        let mut text = String::new();
-        let mut stdin = std::io::Read::take(std::io::stdin().lock(), STDIN_BYTES_MAX + 1);
-        std::io::Read::read_to_string(&mut stdin, &mut text).map_err(|error| {
-            Error::Refused(format!("cannot read the question from standard input: {error}"))
-        })?;
-        if STDIN_BYTES_MAX < text.len() as u64 {
+        if MESSAGE_BYTES_MAX < text.len() {
             return Err(Error::Refused(format!(
-                "the question is longer than {STDIN_BYTES_MAX} bytes"
+                "the question is longer than {MESSAGE_BYTES_MAX} bytes"
             )));
         }
         if text.trim().is_empty() {

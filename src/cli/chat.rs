@@ -1,7 +1,6 @@
 //! `chat`: a conversation at the terminal, with line editing and history. Where no person types,
 //! each line of standard input is a message and the answers come in order.
 
-use std::io::BufRead;
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
@@ -10,10 +9,11 @@ use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 
 use super::talk::{Standing, Talk};
-use super::{Error, out};
+use super::{Error, input, out};
 use crate::daemon::Duty;
 use crate::home::Home;
 use crate::ids::{RunId, Seq, UnixMs};
+use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Talk to the assistant in the terminal; serves the home folder meanwhile if no daemon does.
 #[derive(FromArgs, ArgsInfo)]
@@ -44,6 +44,9 @@ enum Typed {
     Line(String),
     End,
 }
+
+/// A line of a pipe, or why it is none; an error is the last.
+type Piped = Result<Result<Vec<u8>, String>, Error>;
 
 /// A message that waits for its answer.
 struct Open {
@@ -106,18 +109,15 @@ fn typed(talk: &mut Talk, home: &Home) -> Result<(), Error> {
 }
 
 fn piped(talk: &mut Talk) -> Result<(), Error> {
-    let (to, lines) = bounded::<Typed>(1);
-    let bell = talk.bell.waker();
+    let (to, lines) = bounded(1);
+    // Ends with the program too.
     std::thread::Builder::new().name("input".to_owned()).spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if !line.trim().is_empty() && to.send(Typed::Line(line)).is_err() {
+        let mut stdin = std::io::stdin().lock();
+        while let Some(line) = input::next_line(&mut stdin, MESSAGE_BYTES_MAX).transpose() {
+            let is_last = line.is_err();
+            if to.send(line).is_err() || is_last {
                 return;
             }
-            bell.wake();
-        }
-        if to.send(Typed::End).is_ok() {
-            bell.wake();
         }
     })?;
     converse_in_turn(talk, &lines)
@@ -199,11 +199,24 @@ fn tell(
 }
 
 /// Lines of a pipe: each is answered before the next is sent.
-fn converse_in_turn(talk: &mut Talk, lines: &Receiver<Typed>) -> Result<(), Error> {
-    for line in lines {
-        let Typed::Line(text) = line else { break };
+fn converse_in_turn(talk: &mut Talk, lines: &Receiver<Piped>) -> Result<(), Error> {
+    let mut refused = 0;
+    for (number, line) in (1_u64..).zip(lines) {
+        let text = match line? {
+            Ok(line) => String::from_utf8(line).map_err(|_| {
+                Error::Refused(format!("line {number} of standard input is not UTF-8"))
+            })?,
+            Err(why) => {
+                refused += 1;
+                out::complain(&format!("line {number} of standard input: {why}; not sent"));
+                continue;
+            }
+        };
+        if text.trim().is_empty() {
+            continue;
+        }
         let since = UnixMs::now();
-        let seq = talk.send(&text)?;
+        let seq = talk.send(text.trim_end_matches('\r'))?;
         loop {
             let standing = talk.standing(seq, since)?;
             for row in talk.news()? {
@@ -225,7 +238,10 @@ fn converse_in_turn(talk: &mut Talk, lines: &Receiver<Typed>) -> Result<(), Erro
             talk.wait(LOOK_INTERVAL)?;
         }
     }
-    Ok(())
+    match refused {
+        0 => Ok(()),
+        count => Err(Error::Refused(format!("lines that were not sent: {count}"))),
+    }
 }
 
 /// A look at the database where no bell rang.

@@ -11,6 +11,7 @@ mod doctor;
 mod group_config;
 mod groups;
 mod import;
+mod input;
 mod logs;
 mod mounts;
 mod out;

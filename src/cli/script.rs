@@ -1,18 +1,18 @@
 //! The script channel: any program can be a chat. `inject` brings messages in, `outbox` brings
 //! answers out.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::process::ExitCode;
 
 use argh::{ArgsInfo, FromArgs};
 use serde::Deserialize;
 
-use super::{Error, out};
+use super::{Error, input, out};
 use crate::channel::{self, Channel, Ended, SendError, Sent};
 use crate::doorbell::{Doorbell, News};
 use crate::home::Home;
 use crate::ids::{ChannelKind, ChatJid, OutboxId, UnixMs};
-use crate::limits::INJECT_LINE_BYTES_MAX;
+use crate::limits::{INJECT_LINE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::store::{Accepted, NewMessage, OutboxRow, Store};
 
 /// Bring in messages of script: chats, one JSON object a line on standard input.
@@ -49,12 +49,12 @@ const BATCH_MAX: usize = 1000;
 pub(super) fn inject(home: &Home) -> Result<ExitCode, Error> {
     let settings = super::settings(home)?;
     let mut store = super::store_with_main(home)?;
-    let mut input = BufReader::with_capacity(1 << 20, std::io::stdin().lock());
+    let mut stdin = BufReader::with_capacity(1 << 20, std::io::stdin().lock());
     let mut batch: Vec<(u64, NewMessage)> = Vec::new();
     let (mut number, mut new, mut known, mut dropped, mut refused) = (0_u64, 0, 0, 0, 0);
     let mut ends = false;
     while !ends {
-        match next_line(&mut input)? {
+        match input::next_line(&mut stdin, INJECT_LINE_BYTES_MAX)? {
             Some(line) => {
                 number += 1;
                 match line.and_then(|line| parse(&line)) {
@@ -69,7 +69,7 @@ pub(super) fn inject(home: &Home) -> Result<ExitCode, Error> {
             None => ends = true,
         }
         // What has come is committed before we wait for more.
-        let is_full = BATCH_MAX <= batch.len() || !input.buffer().contains(&b'\n');
+        let is_full = BATCH_MAX <= batch.len() || !stdin.buffer().contains(&b'\n');
         if (ends || is_full) && !batch.is_empty() {
             let (numbers, messages): (Vec<u64>, Vec<NewMessage>) = batch.drain(..).unzip();
             let accepted = store.accept(&messages, &settings.assistant_name, UnixMs::now())?;
@@ -105,22 +105,6 @@ pub(super) fn inject(home: &Home) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(u8::from(refused > 0)))
 }
 
-/// The next line, or why it is none; `None` at the end.
-fn next_line(input: &mut impl BufRead) -> Result<Option<Result<Vec<u8>, String>>, Error> {
-    let mut line = Vec::new();
-    let read = input.by_ref().take(INJECT_LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
-    if read == 0 {
-        return Ok(None);
-    }
-    if INJECT_LINE_BYTES_MAX < read as u64 {
-        if line.last() != Some(&b'\n') {
-            input.skip_until(b'\n')?;
-        }
-        return Ok(Some(Err(format!("it is longer than {INJECT_LINE_BYTES_MAX} bytes"))));
-    }
-    Ok(Some(Ok(line)))
-}
-
 /// A message of a line; `None` for an empty one.
 fn parse(line: &[u8]) -> Result<Option<NewMessage>, String> {
     if line.trim_ascii().is_empty() {
@@ -142,6 +126,10 @@ fn parse(line: &[u8]) -> Result<Option<NewMessage>, String> {
         if !(1..=255).contains(&bytes) {
             return Err(format!("field `{field}`: {bytes} bytes; 1 to 255 are allowed"));
         }
+    }
+    let bytes = line.text.len();
+    if MESSAGE_BYTES_MAX < bytes {
+        return Err(format!("field `text`: {bytes} bytes; up to {MESSAGE_BYTES_MAX} are allowed"));
     }
     let now = UnixMs::now();
     if line.sent_at_ms.is_some_and(|ms| !(0..=now.0 + DAY_MS).contains(&ms)) {
@@ -290,18 +278,10 @@ mod tests {
             "field `chat_jid`: `local:main` does not",
         );
         check(&with("").replace("script:a", "x"), "field `chat_jid`: chat `x` is not allowed");
+        let text = |bytes: usize| with("").replace("\"c\"", &format!("\"{}\"", "c".repeat(bytes)));
+        check(&text(MESSAGE_BYTES_MAX), "Some(\"ccc");
+        check(&text(MESSAGE_BYTES_MAX + 1), "field `text`: 65537 bytes; up to 65536 are allowed");
         check("[]", "not usable");
         check("{", "not usable");
-    }
-
-    #[test]
-    fn h51_a_long_line_is_refused_and_the_next_is_read() {
-        let mut text = vec![b'x'; 600 * 1024];
-        text.extend(b"\nnext\n");
-        let mut input = BufReader::new(&text[..]);
-        assert!(next_line(&mut input).expect("memory reads").expect("a line").is_err());
-        let next = next_line(&mut input).expect("memory reads").expect("a line");
-        assert_eq!(Ok(b"next\n".to_vec()), next);
-        assert!(next_line(&mut input).expect("memory reads").is_none());
     }
 }

@@ -11,6 +11,7 @@ use crate::daemon::Duty;
 use crate::doorbell::{Doorbell, News};
 use crate::home::{Home, Purpose};
 use crate::ids::{ChatJid, GroupFolder, OutboxId, Seq, UnixMs};
+use crate::limits::MESSAGE_BYTES_MAX;
 use crate::store::{Accepted, NewMessage, OutboxRow, Run, RunKind, RunState, Store};
 
 /// One side of a conversation.
@@ -91,6 +92,10 @@ impl Talk {
     /// # Errors
     /// A text that is no message; the database.
     pub(super) fn send(&mut self, text: &str) -> Result<Seq, Error> {
+        if MESSAGE_BYTES_MAX < text.len() {
+            let why = format!("the message is longer than {MESSAGE_BYTES_MAX} bytes; not sent");
+            return Err(Error::Refused(why));
+        }
         let now = UnixMs::now();
         let message = NewMessage {
             chat: self.chat.clone(),

@@ -48,7 +48,8 @@ fn ask_without_a_question_is_refused() {
     home.run(&["ask", "--timeout", "x", "y"]).refused_somehow(1);
     home.run_with(&["ask"], " \n\t\n").refused(1, &["no question"]);
     let long = "x".repeat(65_537);
-    home.run_with(&["ask"], &long).refused(1, &["longer than 65536 bytes"]);
+    home.run_with(&["ask"], &long).refused(1, &["the question is longer than 65536 bytes"]);
+    home.run(&["ask", &long]).refused(1, &["the question is longer than 65536 bytes"]);
 }
 
 #[test]

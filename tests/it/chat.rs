@@ -30,6 +30,16 @@ fn piped_chat_ends_at_a_failure() {
 }
 
 #[test]
+fn a_piped_line_that_is_too_long_is_refused_and_the_next_is_answered() {
+    let home = Home::new();
+    let done = home.run_with(&["chat"], &format!("one\n{}\ntwo\n", "x".repeat(65_537)));
+    assert_eq!((Some(1), "echo: one\necho: two\n"), (done.code, done.stdout.as_str()), "{done:?}");
+    let why = "line 2 of standard input: it is longer than 65536 bytes; not sent";
+    assert!(done.stderr.contains(why), "{done:?}");
+    assert_eq!(2, home.number("SELECT count(*) FROM messages"));
+}
+
+#[test]
 fn at_a_terminal_lines_are_edited_and_answers_stream() {
     let home = Home::new();
     let mut terminal = Terminal::start(home.command(&["chat"]));

@@ -30,6 +30,7 @@ fn h17_h19_each_line_stands_alone() {
         (with("id", "".into()), "field `id`"),
         (with("sender", "x".repeat(256).into()), "field `sender`"),
         (with("sent_at_ms", (-1).into()), "field `sent_at_ms`"),
+        (with("text", "x".repeat(65_537).into()), "field `text`: 65537 bytes; up to 65536 are"),
         (with("text", "x".repeat(300_000).into()), "longer than 262144 bytes"),
     ];
     let mut lines = vec![line(&chat, "first").to_string(), String::new()];
@@ -37,7 +38,7 @@ fn h17_h19_each_line_stands_alone() {
     lines.push(line(&chat, "last").to_string());
     let done = home.run_with(&["inject"], &lines.join("\n"));
     assert_eq!(Some(1), done.code, "{done:?}");
-    assert_eq!("accepted=2 already_there=0 dropped=0 refused=14\n", done.stdout);
+    assert_eq!("accepted=2 already_there=0 dropped=0 refused=15\n", done.stdout);
     // Some are refused as they are read, others when they are stored.
     for (number, (_, why)) in (3..).zip(&bad) {
         let told = done.stderr.lines().find(|told| told.contains(&format!("line {number}: ")));
