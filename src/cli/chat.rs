@@ -10,7 +10,7 @@ use rustyline::{DefaultEditor, ExternalPrinter};
 
 use super::talk::{Standing, Talk};
 use super::{Error, input, out};
-use crate::daemon::Duty;
+use crate::daemon::{Duty, Fatal};
 use crate::home::Home;
 use crate::ids::{RunId, Seq, UnixMs};
 use crate::limits::MESSAGE_BYTES_MAX;
@@ -81,7 +81,8 @@ fn typed(talk: &mut Talk, home: &Home) -> Result<(), Error> {
     let (to, lines) = bounded::<Typed>(1);
     let bell = talk.bell.waker();
     // Ends with the program: nothing can wake it from reading the terminal.
-    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("terminal".to_owned());
+    let started = thread.spawn(move || {
         loop {
             let line = match editor.readline("you> ") {
                 Ok(line) if line.trim().is_empty() => continue,
@@ -104,14 +105,16 @@ fn typed(talk: &mut Talk, home: &Home) -> Result<(), Error> {
                 return;
             }
         }
-    })?;
+    });
+    started.map_err(not_started)?;
     converse(talk, &lines, &mut show)
 }
 
 fn piped(talk: &mut Talk) -> Result<(), Error> {
     let (to, lines) = bounded(1);
     // Ends with the program too.
-    std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("input".to_owned());
+    let started = thread.spawn(move || {
         let mut stdin = std::io::stdin().lock();
         while let Some(line) = input::next_line(&mut stdin, MESSAGE_BYTES_MAX).transpose() {
             let is_last = line.is_err();
@@ -119,8 +122,13 @@ fn piped(talk: &mut Talk) -> Result<(), Error> {
                 return;
             }
         }
-    })?;
+    });
+    started.map_err(not_started)?;
     converse_in_turn(talk, &lines)
+}
+
+fn not_started(source: std::io::Error) -> Error {
+    Error::Fatal(Fatal::System { doing: "start a thread", source })
 }
 
 /// A person at the terminal: messages go in as they come, answers are shown as they come.

@@ -7,21 +7,22 @@ use super::Error;
 /// The next line without its end, or why it is none; `None` at the end.
 ///
 /// # Errors
-/// The input cannot be read.
+/// [`Error::Input`].
 pub(super) fn next_line(
     input: &mut impl BufRead,
     bytes_max: usize,
 ) -> Result<Option<Result<Vec<u8>, String>>, Error> {
     let mut line = Vec::new();
     // The line, and one that ends it.
-    let read = input.by_ref().take(bytes_max as u64 + 1).read_until(b'\n', &mut line)?;
+    let mut begun = input.by_ref().take(bytes_max as u64 + 1);
+    let read = begun.read_until(b'\n', &mut line).map_err(Error::Input)?;
     if read == 0 {
         return Ok(None);
     }
     if line.ends_with(b"\n") {
         line.pop();
     } else if bytes_max < read {
-        input.skip_until(b'\n')?;
+        input.skip_until(b'\n').map_err(Error::Input)?;
         return Ok(Some(Err(format!("it is longer than {bytes_max} bytes"))));
     }
     Ok(Some(Ok(line)))

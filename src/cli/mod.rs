@@ -137,6 +137,9 @@ enum Error {
     /// Our own output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// What we are given to read cannot be read.
+    #[error("cannot read standard input")]
+    Input(#[source] std::io::Error),
 }
 
 impl Error {
@@ -154,9 +157,11 @@ impl Error {
             | Error::Task(TaskError::Store(_) | TaskError::Running { .. }) => ExitCode::from(75),
             // As a shell says it of SIGINT.
             Error::Interrupted => ExitCode::from(130),
-            Error::Task(_) | Error::Invalid(_) | Error::Refused(_) | Error::Output(_) => {
-                ExitCode::from(1)
-            }
+            Error::Task(_)
+            | Error::Invalid(_)
+            | Error::Refused(_)
+            | Error::Output(_)
+            | Error::Input(_) => ExitCode::from(1),
         }
     }
 }

@@ -157,7 +157,8 @@ impl Setup<'_> {
         }
         let hidden = (is_secret && self.asks).then(Hidden::start).flatten();
         let mut line = String::new();
-        std::io::stdin().lock().take(LINE_BYTES_MAX).read_line(&mut line)?;
+        let mut stdin = std::io::stdin().lock().take(LINE_BYTES_MAX);
+        stdin.read_line(&mut line).map_err(Error::Input)?;
         if hidden.is_some() {
             out::say("");
         }

@@ -1,6 +1,6 @@
 //! `chat`: lines of a pipe, and a person at a terminal.
 
-use crate::support::{Home, Terminal};
+use crate::support::{Home, Terminal, program};
 
 #[test]
 fn piped_lines_are_answered_in_order() {
@@ -37,6 +37,22 @@ fn a_piped_line_that_is_too_long_is_refused_and_the_next_is_answered() {
     let why = "line 2 of standard input: it is longer than 65536 bytes; not sent";
     assert!(done.stderr.contains(why), "{done:?}");
     assert_eq!(2, home.number("SELECT count(*) FROM messages"));
+}
+
+#[test]
+fn a_piped_line_that_is_no_text_ends_with_an_error_that_names_it() {
+    let home = Home::new();
+    let done = home.shell(&format!("printf 'one\\n\\377\\nnever\\n' | {}", chat(&home)), "");
+    assert_eq!((Some(1), "echo: one\n"), (done.code, done.stdout.as_str()), "{done:?}");
+    assert!(done.stderr.contains("line 2 of standard input is not UTF-8"), "{done:?}");
+    let done = home.shell(&format!("{} < /", chat(&home)), "");
+    assert_eq!(Some(1), done.code, "{done:?}");
+    assert!(done.stderr.contains("cannot read standard input: Is a directory"), "{done:?}");
+}
+
+/// `chat`, as a person types it.
+fn chat(home: &Home) -> String {
+    format!("{} --home {} chat", program("rust-claw").display(), home.path("home").display())
 }
 
 #[test]

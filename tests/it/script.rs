@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::support::{Follower, Home, line, wait_for};
+use crate::support::{Follower, Home, line, program, wait_for};
 
 #[test]
 fn h17_h19_each_line_stands_alone() {
@@ -47,6 +47,14 @@ fn h17_h19_each_line_stands_alone() {
     assert_eq!(bad.len(), done.stderr.lines().count(), "{done:?}");
     let texts = home.texts("SELECT text FROM messages ORDER BY seq");
     assert_eq!(["first", "last"], *texts);
+}
+
+#[test]
+fn input_that_cannot_be_read_is_not_called_output() {
+    let home = Home::new();
+    let program = program("rust-claw");
+    let inject = format!("{} --home {} inject", program.display(), home.path("home").display());
+    home.shell(&format!("{inject} < /"), "").refused(1, &["cannot read standard input: Is a dir"]);
 }
 
 #[test]

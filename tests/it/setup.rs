@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Home, KEY, Model, Terminal};
+use crate::support::{Home, KEY, Model, Terminal, run};
 
 fn env(home: &Home) -> String {
     fs::read_to_string(home.at(".env")).unwrap_or_default()
@@ -74,6 +74,15 @@ fn a_key_is_tried_and_kept_for_the_owner_alone() {
     let undo = told.lines().find_map(|line| line.trim().strip_prefix("to undo it: "));
     home.shell(undo.expect("a command"), "").ok();
     assert_eq!(rest, env(&home));
+}
+
+#[test]
+fn an_answer_that_is_no_text_is_not_called_output() {
+    let home = Home::new();
+    for step in ["key", "zone", "name"] {
+        let done = run(home.command(&["setup", step]), b"\xff\n");
+        done.refused(1, &["cannot read standard input: stream did not contain valid UTF-8"]);
+    }
 }
 
 #[test]
