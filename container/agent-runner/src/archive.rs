@@ -173,7 +173,7 @@ impl Conversation {
     fn name(&self) -> String {
         let mut slug = String::new();
         for c in self.topic.as_deref().unwrap_or_default().chars() {
-            if slug.chars().count() == SLUG_CHARS_MAX {
+            if SLUG_CHARS_MAX <= slug.chars().count() {
                 break;
             }
             if c.is_alphanumeric() {
@@ -279,6 +279,13 @@ mod tests {
         assert!(conversation.bytes <= ARCHIVE_BYTES_MAX);
         assert!(conversation.is_cut && conversation.markdown().contains("left out"));
         assert!(conversation.entries.iter().all(|entry| entry.chars().count() < 2100));
+    }
+
+    #[test]
+    fn a_letter_that_becomes_two_does_not_lead_past_the_end_of_a_name() {
+        let topic = format!("{}İ{}", "a".repeat(49), "b".repeat(100));
+        let conversation = Conversation { topic: Some(topic), ..Conversation::default() };
+        assert_eq!(format!("{}i\u{307}", "a".repeat(49)), conversation.name());
     }
 
     #[test]
