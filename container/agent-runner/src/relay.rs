@@ -7,8 +7,9 @@ use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread::Builder;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::Failed;
 use crate::limits::RELAY_CONNECTIONS_MAX;
@@ -28,7 +29,7 @@ pub(crate) fn start(socket: &'static Path) -> Result<Option<SocketAddr>, Failed>
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    std::thread::Builder::new()
+    Builder::new()
         .name("relay".to_owned())
         .spawn(move || accept(&listener, socket))
         .map_err(failed)?;
@@ -43,25 +44,39 @@ fn accept(listener: &TcpListener, socket: &'static Path) {
         if slots.send(()).is_err() {
             return;
         }
+        let slot = Slot(ended.clone());
         let connection = match listener.accept() {
             Ok((connection, _)) => connection,
             Err(error) => {
                 note(format_args!("the relay could not accept: {error}"));
-                ended.recv().unwrap_or(());
                 continue;
             }
         };
-        let ended = ended.clone();
-        let spawned = std::thread::Builder::new().name("relay-conn".to_owned()).spawn(move || {
-            if let Err(error) = relay(&connection, socket) {
-                note(format_args!("a connection to the proxy failed: {error}"));
-            }
-            ended.recv().unwrap_or(());
-        });
-        if let Err(error) = spawned {
+        if let Err(error) = serve(Builder::new(), connection, socket, slot) {
             note(format_args!("the relay could not serve: {error}"));
         }
     }
+}
+
+/// Room for one connection, free again when this is dropped.
+struct Slot(Receiver<()>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // It is there: it was taken before this was made.
+        self.0.recv().unwrap_or(());
+    }
+}
+
+/// Relays on a thread of its own, which has the slot until it ends.
+fn serve(thread: Builder, client: TcpStream, socket: &'static Path, slot: Slot) -> io::Result<()> {
+    let serving = thread.name("relay-conn".to_owned()).spawn(move || {
+        let _slot = slot;
+        if let Err(error) = relay(&client, socket) {
+            note(format_args!("a connection to the proxy failed: {error}"));
+        }
+    });
+    serving.map(drop)
 }
 
 /// Passes bytes both ways until both sides have ended.
@@ -145,6 +160,19 @@ mod tests {
             client.read_to_string(&mut answer).expect("reads");
             assert_eq!("x", answer);
         }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_be_started_keeps_no_slot() {
+        let (_folder, address) = echo();
+        let client = TcpStream::connect(address).expect("connects");
+        let (slots, ended) = bounded(1);
+        slots.send(()).expect("there is room");
+        // No machine has memory for that stack.
+        let thread = Builder::new().stack_size(1 << 60);
+        serve(thread, client, Path::new("/nonexistent"), Slot(ended.clone()))
+            .expect_err("no thread");
+        assert_eq!(Ok(()), slots.try_send(()), "{} slots are taken", ended.len());
     }
 
     #[test]
