@@ -36,6 +36,8 @@ pub(crate) const DRAIN_MAX: Duration = Duration::from_millis(500);
 pub(crate) const SCRIPT_MAX: Duration = Duration::from_secs(30);
 /// Output of a task's script.
 pub(crate) const SCRIPT_OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
+/// Of what a task's script that failed said last, what its error tells.
+pub(crate) const SCRIPT_SAID_CHARS_MAX: usize = ERROR_CHARS_MAX / 2;
 /// Connections to the credential proxy at a time; the CLI uses a handful.
 pub(crate) const RELAY_CONNECTIONS_MAX: usize = 32;
 /// Transcript that is read for the archive.

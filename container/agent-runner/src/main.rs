@@ -22,7 +22,7 @@ mod shell_env;
 mod worker;
 
 use std::io::Read as _;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use rust_claw_protocol::{ErrorKind, Input, Output, RUNNER_VERSION, Status, env, inside};
 
@@ -38,6 +38,9 @@ enum Failed {
     /// The sandbox does not give what we need.
     #[error("cannot {doing}")]
     System { doing: &'static str, source: std::io::Error },
+    /// The task's script did. What it said last is for who wrote it, not for the log.
+    #[error("the task's script ended with {status}")]
+    Script { status: ExitStatus, said: String },
     /// The host does not read our frames any more.
     #[error("cannot write a frame")]
     Frame { source: std::io::Error },
@@ -78,8 +81,13 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failed> {
     let mut reporter = Reporter::stdout();
     match run_reporting(&mut reporter) {
-        Err(failed @ (Failed::Unusable { .. } | Failed::System { .. })) => {
-            let error = Chain(&failed).to_string();
+        Err(failed @ (Failed::Unusable { .. } | Failed::System { .. } | Failed::Script { .. })) => {
+            let mut error = Chain(&failed).to_string();
+            if let Failed::Script { said, .. } = &failed
+                && !said.is_empty()
+            {
+                error = format!("{error}: {said}");
+            }
             let output = Output {
                 error: Some(error),
                 error_kind: Some(ErrorKind::Other),

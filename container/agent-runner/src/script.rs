@@ -1,8 +1,11 @@
 //! The gate of a scheduled task: a shell script that decides whether the agent is woken at all.
 
+use std::convert::Infallible;
 use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, at, bounded, select};
@@ -11,7 +14,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use crate::Failed;
-use crate::limits::{DRAIN_MAX, SCRIPT_MAX, SCRIPT_OUTPUT_BYTES_MAX};
+use crate::limits::{
+    DRAIN_MAX, SCRIPT_MAX, SCRIPT_OUTPUT_BYTES_MAX, SCRIPT_SAID_CHARS_MAX, STDERR_TAIL_BYTES,
+};
 use crate::worker::Worker;
 
 /// What the script decided.
@@ -36,8 +41,7 @@ struct Decision {
 /// # Errors
 /// It takes too long, fails, or decides nothing; then the agent is not woken.
 pub(crate) fn gate(script: &str, stop: &Receiver<()>) -> Result<Gate, Failed> {
-    let output = run(script, stop)
-        .map_err(|source| Failed::System { doing: "run the task's script", source })?;
+    let output = run(script, Path::new(inside::GROUP), stop)?;
     decide(&output).ok_or_else(|| Failed::Unusable {
         what: "the task's script must end with a line like `{\"wakeAgent\":true,\"data\":…}`"
             .to_owned(),
@@ -60,28 +64,73 @@ fn decide(output: &[u8]) -> Option<Gate> {
 }
 
 /// The script's standard output, where it succeeds in time.
-fn run(script: &str, stop: &Receiver<()>) -> io::Result<Vec<u8>> {
+fn run(script: &str, folder: &Path, stop: &Receiver<()>) -> Result<Vec<u8>, Failed> {
+    let failed = |source| Failed::System { doing: "run the task's script", source };
     let mut child = Command::new("/bin/bash")
         .args(["-c", script])
-        .current_dir(inside::GROUP)
+        .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()?;
+        .spawn()
+        .map_err(failed)?;
+    let errors = Tail::start(child.stderr.take().expect("it was asked for"));
     let outcome = finish(&mut child, stop);
     // Whatever it left behind goes too; before the leader is reaped its group's number is ours.
     if let Err(errno) = kill_process_group(Pid::from_child(&child), Signal::KILL)
         && errno != rustix::io::Errno::SRCH
     {
-        return Err(errno.into());
+        return Err(failed(errno.into()));
     }
-    let status = child.wait()?;
-    let output = outcome?;
+    let status = child.wait().map_err(failed)?;
+    let output = outcome.map_err(failed)?;
+    let errors = errors.map_err(failed)?;
     if !status.success() {
-        return Err(io::Error::other(format!("it ended with {status}")));
+        return Err(Failed::Script { status, said: errors.said() });
     }
     Ok(output)
+}
+
+/// The end of what a script says on standard error, read as it comes.
+struct Tail {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Hangs up when all is read.
+    whole: Receiver<Infallible>,
+}
+
+impl Tail {
+    /// # Errors
+    /// No further thread.
+    fn start(mut errors: ChildStderr) -> io::Result<Tail> {
+        let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (reading, whole) = bounded(0);
+        let to = Arc::clone(&bytes);
+        // Not kept: a process that left the group may hold the pipe for ever.
+        std::thread::Builder::new().name("script-err".to_owned()).spawn(move || {
+            let _reading = reading;
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = errors.read(&mut chunk) {
+                let mut bytes = to.lock().unwrap_or_else(PoisonError::into_inner);
+                bytes.extend_from_slice(&chunk[..count]);
+                let excess = bytes.len().saturating_sub(STDERR_TAIL_BYTES);
+                bytes.drain(..excess);
+            }
+        })?;
+        Ok(Tail { bytes, whole })
+    }
+
+    /// The end of it on one line, short and without what could steer a terminal.
+    fn said(&self) -> String {
+        // Where something holds the pipe open, what has come has to do.
+        self.whole.recv_timeout(DRAIN_MAX).ok();
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&bytes);
+        let harmless = |c: char| if c.is_control() { ' ' } else { c };
+        let chars: Vec<char> = text.trim().chars().map(harmless).collect();
+        let excess = chars.len().saturating_sub(SCRIPT_SAID_CHARS_MAX);
+        chars[excess..].iter().collect()
+    }
 }
 
 /// Reads the output until it ends; the leader is left unreaped.
@@ -152,6 +201,44 @@ mod tests {
         {
             check(output, None);
         }
+    }
+
+    fn fails(script: &str, status: &str, said: &str) {
+        let (_going, stop) = bounded(0);
+        match run(script, Path::new("/"), &stop) {
+            Err(Failed::Script { status: ended, said: last }) => {
+                assert_eq!((status, said), (&*ended.to_string(), &*last), "{script}");
+            }
+            other => panic!("{script}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_script_that_fails_is_told_with_what_it_said_last() {
+        fails("exit 3", "exit status: 3", "");
+        fails("echo out; echo no key >&2; exit 3", "exit status: 3", "no key");
+        fails(r"printf 'a\n\033[31mb\377\n' >&2; exit 1", "exit status: 1", "a  [31mb\u{fffd}");
+        let end = "x".repeat(SCRIPT_SAID_CHARS_MAX - 4);
+        fails(
+            "for _ in {1..300000}; do echo -n x; done >&2; echo -n ' end' >&2; exit 1",
+            "exit status: 1",
+            &format!("{end} end"),
+        );
+    }
+
+    #[test]
+    fn a_script_is_told_although_its_child_holds_its_errors_open() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("pid");
+        let pid = file.display();
+        let script = format!(
+            "setsid sh -c 'echo $$ >{pid}.new; mv {pid}.new {pid}; exec sleep 600' >/dev/null &
+             while [ ! -e {pid} ]; do sleep 0.01; done; echo late >&2; exit 1"
+        );
+        fails(&script, "exit status: 1", "late");
+        let pid = std::fs::read_to_string(&file).expect("it was written");
+        let child = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
+        rustix::process::kill_process(child, Signal::KILL).expect("nobody waited for its end");
     }
 
     #[test]

@@ -175,10 +175,19 @@ fn a_script_decides_whether_the_agent_is_woken() {
     let answer = woken.answer().result.expect("has text");
     assert!(answer.contains("\"unread\": 3") && answer.contains("do it"), "{answer}");
 
-    for script in ["exit 3", "echo hello", "echo '{\"wakeAgent\":true}'; exit 1"] {
+    for (script, says) in [
+        ("echo planted >&2; exit 3", "the task's script ended with exit status: 3: planted"),
+        ("echo hello", "must end with a line like"),
+        ("echo '{\"wakeAgent\":true}'; exit 1", "the task's script ended with exit status: 1"),
+    ] {
         let mut failed = group.run(&task(script));
-        assert_eq!(Some(ErrorKind::Other), failed.failure().error_kind, "{script}");
-        assert_eq!(Some(1), failed.end().status.code());
+        let failure = failed.failure();
+        assert_eq!(Some(ErrorKind::Other), failure.error_kind, "{script}");
+        let error = failure.error.expect("says what");
+        assert!(error.contains(says), "{script}: {error}");
+        let ended = failed.end();
+        assert_eq!(Some(1), ended.status.code());
+        assert!(!ended.stderr.contains("planted"), "{}", ended.stderr);
     }
 }
 
