@@ -12,6 +12,7 @@ use crate::daemon::Duty;
 use crate::home::Home;
 use crate::ids::UnixMs;
 use crate::limits::MESSAGE_BYTES_MAX;
+use crate::schedule::duration;
 
 /// Ask one question and print the answer. Exit code: 0 answered, 1 the agent failed, 75 no answer in
 /// time.
@@ -74,7 +75,7 @@ impl AskCommand {
 
     fn ask(&self, talk: &mut Talk, text: &str) -> Result<ExitCode, Error> {
         let since = UnixMs::now();
-        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        let deadline = Instant::now() + Duration::from_secs(self.timeout.min(TIMEOUT_MAX_S));
         let seq = talk.send(text)?;
         let mut answer: Vec<String> = Vec::new();
         loop {
@@ -131,3 +132,5 @@ impl AskCommand {
 
 /// A look at the database where no bell rang.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Longer than anybody waits; a sum with it is still a time.
+const TIMEOUT_MAX_S: u64 = duration::INTERVAL_MAX.as_secs();

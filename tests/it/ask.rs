@@ -19,6 +19,13 @@ fn ask_answers_on_stdout_with_and_without_a_daemon() {
 }
 
 #[test]
+fn ask_may_be_told_to_wait_for_ever() {
+    let home = Home::new();
+    let ask = ["ask", "--timeout", "18446744073709551615", "hi"];
+    assert_eq!("echo: hi\n", home.run(&ask).ok());
+}
+
+#[test]
 fn ask_json_is_one_object() {
     let home = Home::new();
     let answer = home.json(&["ask", "--json", "x fake:partial=2"]);
