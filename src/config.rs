@@ -150,6 +150,12 @@ pub fn set(home: &Home, name: &str, value: Option<&str>) -> Result<(), ConfigErr
     dotenv::set(&path, name, value).map_err(|source| ConfigError::Unwritable { path, source })
 }
 
+/// Our settings that the environment sets; `.env` does not count for them.
+pub fn in_environment(env: impl Fn(&str) -> Option<String>) -> Vec<&'static str> {
+    let is_set = |name: &&str| env(name).is_some_and(|value| !value.trim().is_empty());
+    VARIABLES.iter().map(|variable| variable.name).filter(is_set).collect()
+}
+
 impl Settings {
     /// What of an agent's words is said in a chat; nothing where it only thought. Where it speaks
     /// with somebody else's number, its name stands before: `speaker`, else the assistant's.

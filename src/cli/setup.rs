@@ -1,7 +1,7 @@
 //! `setup`: from nothing to a first answer, step by step. Each step looks first what is there
 //! already, so it can be run again at any time, and says how to undo what it did.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::agent;
 use crate::channel::{WHATSAPP_STATE_KEY, linked_number};
 use crate::config::{self, AgentEngine, Settings, VARIABLES};
 use crate::credentials::{Credential, Secret};
-use crate::doctor::{self, Kind, Verdict, own_command};
+use crate::doctor::{self, Kind, Verdict, key_command, own_command};
 use crate::home::Home;
 use crate::sandbox::{Engine, Finding, RuntimeChoice, RuntimeKind, keeper};
 
@@ -76,7 +76,7 @@ const STEPS: [(&str, Step); 7] = [
 
 struct Setup<'a> {
     home: &'a Home,
-    /// Whether a person answers questions.
+    /// Whether a person at a terminal answers questions.
     asks: bool,
     /// Whether steps were named: then each is done anew, and what it needs is read from standard
     /// input where nobody sits at a terminal.
@@ -102,7 +102,9 @@ impl SetupCommand {
         home.create()?;
         drop(super::store_with_main(home)?);
         let is_named = !self.steps.is_empty();
-        let setup = Setup { home, asks: !self.yes && out::is_interactive(), is_named };
+        // What was asked for by name is asked for also where only the output is not a terminal.
+        let can_ask = std::io::stdin().is_terminal() && (is_named || out::is_interactive());
+        let setup = Setup { home, asks: !self.yes && can_ask, is_named };
         if !is_named {
             out::line(&format!("home       {}", out::path(home.root())))?;
         }
@@ -131,8 +133,22 @@ fn unset(home: &Home, setting: &str) -> Result<(), Error> {
         )));
     };
     config::set(home, variable.name, None)?;
+    let says = format!("{setting} is not set in .env any more");
+    if in_environment().contains(&variable.name) {
+        return out::line(&format!("{says}; {}", environment_counts(variable.name)));
+    }
     let default = if variable.default.is_empty() { "nothing" } else { variable.default };
-    out::line(&format!("{setting} is not set in .env any more; then counts: {default}"))
+    out::line(&format!("{says}; then counts: {default}"))
+}
+
+/// The settings that our environment sets.
+fn in_environment() -> Vec<&'static str> {
+    config::in_environment(|name| std::env::var(name).ok())
+}
+
+/// That what was written does not count, and until when.
+fn environment_counts(name: &str) -> String {
+    format!("the environment's {name} counts until `unset {name}`")
 }
 
 impl Setup<'_> {
@@ -140,22 +156,35 @@ impl Setup<'_> {
         super::settings(self.home)
     }
 
-    /// Keeps a setting in `.env`, and says how to take it back.
+    /// Keeps a setting in `.env`, and says how to take it back. Says too where the environment sets
+    /// it to something else.
     fn keep(&self, name: &str, value: &str, says: impl Into<String>) -> Result<Done, Error> {
         config::set(self.home, name, Some(value))?;
+        let mut says = says.into();
+        let is_other = |other: String| !other.trim().is_empty() && other.trim() != value;
+        if std::env::var(name).is_ok_and(is_other) {
+            says = format!("{says}; {}", environment_counts(name));
+        }
         Ok(Done::says(says).undo(own_command(self.home, &format!("setup --unset {name}"))))
     }
 
     /// What the person types, or standard input says; `None` where there is nobody to ask, or the
     /// line is empty.
     fn ask(&self, question: &str, is_secret: bool) -> Result<Option<String>, Error> {
-        if !self.asks && !self.is_named {
+        if !self.asks && (!self.is_named || std::io::stdin().is_terminal()) {
             return Ok(None);
         }
+        let hidden = if is_secret && self.asks {
+            Some(Hidden::start().ok_or_else(|| {
+                let instead = own_command(self.home, "setup key < FILE");
+                Error::Refused(format!("the terminal shows what is typed; {instead}"))
+            })?)
+        } else {
+            None
+        };
         if self.asks {
             out::ask(question);
         }
-        let hidden = (is_secret && self.asks).then(Hidden::start).flatten();
         let mut line = String::new();
         let mut stdin = std::io::stdin().lock().take(LINE_BYTES_MAX);
         stdin.read_line(&mut line).map_err(Error::Input)?;
@@ -323,7 +352,7 @@ fn key(setup: &Setup<'_>) -> Result<Done, Error> {
     if let Some(there) = &there
         && !setup.is_named
     {
-        let mend = own_command(setup.home, "setup key");
+        let mend = key_command(setup.home, Some(there), &in_environment());
         let verdict = doctor::ask(base_url, there).map_err(|error| refused(&error))?;
         let said = match verdict {
             Verdict::Taken(_) => Done::says("there is one, and the model API takes it"),
@@ -334,9 +363,12 @@ fn key(setup: &Setup<'_>) -> Result<Done, Error> {
         };
         return from_environment(setup, there, said);
     }
-    let question =
-        "Key of the model API (sk-ant-…; empty: none, a demo answers; it is not shown): ";
-    let Some(typed) = setup.ask(question, true)? else {
+    let empty = if there.is_some() { "it stays as it is" } else { "none, a demo answers" };
+    let question = format!("Key of the model API (sk-ant-…; empty: {empty}; it is not shown): ");
+    let Some(typed) = setup.ask(&question, true)? else {
+        if there.is_some() {
+            return Ok(Done::says("unchanged; there is one"));
+        }
         let next = own_command(setup.home, "setup key");
         return Ok(Done::says("none; the demo engine answers").next(next));
     };
@@ -369,7 +401,14 @@ fn key(setup: &Setup<'_>) -> Result<Done, Error> {
         Verdict::Unknown(why) => format!("whether the model API takes it is not known: {why}"),
     };
     config::set(setup.home, other, None)?;
-    setup.keep(name, &typed, format!("{name} is in .env, for you alone; {tried}"))
+    let mut done =
+        setup.keep(name, &typed, format!("{name} is in .env, for you alone; {tried}"))?;
+    // An API key goes before a token, wherever either is set.
+    let counts = setup.settings()?.credential();
+    if counts.is_some_and(|counts| counts.setting() != name) {
+        done.says = format!("{}; {}", done.says, environment_counts(other));
+    }
+    Ok(done)
 }
 
 fn refused(error: &crate::credentials::Error) -> Error {
@@ -378,16 +417,12 @@ fn refused(error: &crate::credentials::Error) -> Error {
 
 /// A key that only this environment has would be unknown to a service.
 fn from_environment(setup: &Setup<'_>, there: &Credential, said: Done) -> Result<Done, Error> {
-    let (name, secret) = match there {
-        Credential::ApiKey(key) => ("ANTHROPIC_API_KEY", key),
-        Credential::OauthToken(token) => ("CLAUDE_CODE_OAUTH_TOKEN", token),
-    };
     let in_file = Settings::load(setup.home, |_| None)?.credential();
     if in_file.is_some() || said.next.is_some() {
         return Ok(said);
     }
     let says = format!("{}; taken from the environment into .env", said.says);
-    setup.keep(name, secret.reveal(), says)
+    setup.keep(there.setting(), there.secret().reveal(), says)
 }
 
 /// The time zone of people and schedules.

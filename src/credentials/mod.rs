@@ -73,6 +73,21 @@ impl Credential {
     pub fn choose(api_key: Option<Secret>, oauth_token: Option<Secret>) -> Option<Credential> {
         api_key.map(Credential::ApiKey).or(oauth_token.map(Credential::OauthToken))
     }
+
+    /// The setting that it comes from.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Credential::ApiKey(_) => "ANTHROPIC_API_KEY",
+            Credential::OauthToken(_) => "CLAUDE_CODE_OAUTH_TOKEN",
+        }
+    }
+
+    /// The key or token itself.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Credential::ApiKey(secret) | Credential::OauthToken(secret) => secret,
+        }
+    }
 }
 
 /// What a sandbox is given where the proxy cannot be reached (`CREDENTIALS=stdin`): the credential

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::Path;
 
+use crate::credentials::Credential;
 use crate::home::Home;
 use crate::sandbox::find_program;
 
@@ -17,6 +18,16 @@ pub fn own_command(home: &Home, arguments: &str) -> String {
         command.push_str(&word(home.root()));
     }
     format!("{command} {arguments}")
+}
+
+/// The command that takes another key than this. What the environment sets, which is in
+/// `environment`, goes before what the command keeps, so that has to go first.
+pub fn key_command(home: &Home, key: Option<&Credential>, environment: &[&str]) -> String {
+    let command = own_command(home, "setup key");
+    match key.map(Credential::setting).filter(|name| environment.contains(name)) {
+        Some(name) => format!("unset {name} && {command}"),
+        None => command,
+    }
 }
 
 /// A path as one word of a shell's line; `~` for the user's own folder where that needs no quotes.

@@ -14,12 +14,12 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
-pub use command::own_command;
+pub use command::{key_command, own_command};
 pub use model::{Kind, Verdict, ask, kind_of};
 pub use trial::{TrialError, trial};
 
 use crate::channel::WHATSAPP_STATE_KEY;
-use crate::config::{ConfigError, Settings};
+use crate::config::{self, ConfigError, Settings};
 use crate::home::Home;
 use crate::ids::UnixMs;
 use crate::store::{self, CorruptRow, Group, Store};
@@ -67,6 +67,8 @@ struct Scene<'a> {
     home: &'a Home,
     user_home: Option<PathBuf>,
     settings: Result<Settings, ConfigError>,
+    /// Settings that the environment sets.
+    environment: Vec<&'static str>,
     /// `None` where there is no database yet.
     stored: Option<Result<Stored, store::Error>>,
     /// The process that serves the home.
@@ -111,7 +113,8 @@ pub fn examine(home: &Home, env: impl Fn(&str) -> Option<String>) -> Vec<Line> {
     let scene = Scene {
         home,
         user_home: std::env::home_dir().filter(|path| path.is_absolute()),
-        settings: Settings::load(home, env),
+        settings: Settings::load(home, &env),
+        environment: config::in_environment(&env),
         stored: home.database().is_file().then(|| stored(home)),
         holder: home.holder().unwrap_or_default(),
         now: UnixMs::now(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rust_claw_protocol::inside;
 
+use super::command::key_command;
 use super::host::{CLOCK_SKEW_MAX, MEND_CLOCK};
 use super::{Line, Scene};
 use crate::config::{AgentEngine, CredentialsChoice, Settings};
@@ -70,8 +71,9 @@ pub fn ask(base_url: Option<&str>, key: &Credential) -> Result<Verdict, credenti
 /// All of it.
 pub(super) fn model(scene: &Scene<'_>) -> Vec<Line> {
     let Ok(settings) = &scene.settings else { return Vec::new() };
-    let mend = scene.own("setup key");
-    let Some(credential) = settings.credential() else {
+    let credential = settings.credential();
+    let mend = key_command(scene.home, credential.as_ref(), &scene.environment);
+    let Some(credential) = credential else {
         let says = "none, so the demo engine answers";
         return vec![match settings.engine() {
             AgentEngine::Demo => Line::remark("key", says, Some(mend)),
@@ -106,10 +108,7 @@ pub(super) fn model(scene: &Scene<'_>) -> Vec<Line> {
 }
 
 fn key(scene: &Scene<'_>, credential: &Credential, mend: &str) -> Line {
-    let (name, text) = match credential {
-        Credential::ApiKey(key) => ("ANTHROPIC_API_KEY", key.reveal()),
-        Credential::OauthToken(token) => ("CLAUDE_CODE_OAUTH_TOKEN", token.reveal()),
-    };
+    let (name, text) = (credential.setting(), credential.secret().reveal());
     match (credential, kind_of(text)) {
         (Credential::ApiKey(_), Kind::ApiKey) => Line::good("key", "API key, does not expire"),
         (_, Kind::AdminKey) => {

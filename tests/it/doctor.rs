@@ -262,6 +262,22 @@ fn h77_a_key_that_the_api_refuses_is_replaced() {
 }
 
 #[test]
+fn h77_a_key_of_the_environment_that_is_refused_has_to_go_from_there() {
+    let mut home = home();
+    let _model = Model::start_alone(&mut home);
+    home.set("ANTHROPIC_API_KEY", "sk-ant-api03-old");
+    let (_, checks) = examined(&home);
+    let faults = bad(&checks);
+    let mend = faults.first().and_then(|fault| fault["mend"].as_str()).expect("a command");
+    assert!(mend.starts_with("unset ANTHROPIC_API_KEY && "), "{faults:#?}");
+    let done = home.shell(mend, &format!("{KEY}\n"));
+    assert!(!done.ok().contains("counts until"));
+    home.unset("ANTHROPIC_API_KEY");
+    let (code, checks) = examined(&home);
+    assert_eq!(Some(0), code, "{:#?}", bad(&checks));
+}
+
+#[test]
 fn h77_a_login_that_expired_is_told_from_one_that_lasts() {
     let mut home = home();
     home.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::support::{Home, KEY, Model, Terminal, run};
 
@@ -95,6 +96,76 @@ fn a_key_of_the_environment_is_kept_for_the_service() {
     home.run(&["setup", "--yes"]).ok();
     assert_eq!(format!("ANTHROPIC_API_KEY={KEY}\n"), env(&home));
     assert_eq!(0o600, mode(&home));
+}
+
+#[test]
+fn what_the_environment_sets_otherwise_is_said_to_count() {
+    let mut home = Home::new();
+    let _model = Model::start_alone(&mut home);
+    home.set("ANTHROPIC_API_KEY", "sk-ant-api03-old");
+    home.set("ASSISTANT_NAME", "Eva");
+    let old = "the environment's ANTHROPIC_API_KEY counts until `unset ANTHROPIC_API_KEY`";
+    let told = home.run_with(&["setup", "key"], KEY).ok();
+    assert!(told.contains("is in .env") && told.contains(old), "{told}");
+    let told = home.run_with(&["setup", "name"], "Bo").ok();
+    let name = "the environment's ASSISTANT_NAME counts until `unset ASSISTANT_NAME`";
+    assert!(told.contains(&format!("Bo; {name}")), "{told}");
+    for (setting, says) in [("ANTHROPIC_API_KEY", old), ("ASSISTANT_NAME", name)] {
+        let told = home.run(&["setup", "--unset", setting]).ok();
+        assert!(told.contains(says) && !told.contains("then counts"), "{told}");
+    }
+    assert_eq!("", env(&home));
+
+    // What is the same in both is no other, and what is not set any more is silent.
+    home.set("ANTHROPIC_API_KEY", KEY);
+    assert!(!home.run_with(&["setup", "key"], KEY).ok().contains("counts until"));
+    home.unset("ANTHROPIC_API_KEY");
+    assert!(!home.run_with(&["setup", "key"], KEY).ok().contains("counts until"));
+
+    // A key goes before a token, so it is what hides that.
+    home.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+    home.set("ANTHROPIC_API_KEY", KEY);
+    let told = home.run_with(&["setup", "key"], "sk-ant-oat01-x").ok();
+    assert!(told.contains("CLAUDE_CODE_OAUTH_TOKEN is in .env") && told.contains(old), "{told}");
+}
+
+#[test]
+fn no_answer_leaves_the_key_as_it_is_and_says_so() {
+    let mut home = Home::new();
+    let _model = Model::start_alone(&mut home);
+    assert!(home.run_with(&["setup", "key"], "\n").ok().contains("none; the demo engine answers"));
+    let before = format!("ANTHROPIC_API_KEY={KEY}\n");
+    home.write_env(&before);
+    let told = home.run_with(&["setup", "key"], "\n").ok();
+    assert_eq!("key        unchanged; there is one\n", told);
+    assert_eq!(before, env(&home));
+}
+
+#[test]
+fn at_a_terminal_the_key_is_not_shown_although_the_output_goes_elsewhere() {
+    let mut home = Home::new();
+    let _model = Model::start_alone(&mut home);
+    let setup = home.command(&["setup", "key"]);
+    let mut piped = Command::new("/bin/sh");
+    piped.args(["-c", "\"$0\" \"$@\" | cat"]).arg(setup.get_program()).args(setup.get_args());
+    piped.env_clear().envs(setup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal = Terminal::start(piped);
+    terminal.expect("it is not shown): ");
+    assert!(!terminal.is_echoing());
+    terminal.press(&format!("{KEY}\r"));
+    let shown = terminal.until("is in .env, for you alone");
+    assert!(!shown.contains(KEY), "{shown}");
+    assert_eq!(Some(0), terminal.end());
+    assert_eq!(format!("ANTHROPIC_API_KEY={KEY}\n"), env(&home));
+}
+
+#[test]
+fn at_a_terminal_nothing_is_read_where_nothing_is_to_be_asked() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(home.command(&["setup", "--yes", "key", "zone"]));
+    terminal.expect("none; the demo engine answers");
+    terminal.expect("zone       ");
+    assert_eq!(Some(0), terminal.end());
 }
 
 #[test]
