@@ -9,8 +9,10 @@ use rust_claw_protocol::inside;
 use super::{Error, group_config, out};
 use crate::agent;
 use crate::config::{CredentialsChoice, Settings};
+use crate::doctor;
 use crate::home::Home;
 use crate::ids::shown;
+use crate::sandbox::allowlist::{Allowlist, Unusable};
 use crate::sandbox::{Mount, mounts};
 use crate::store::{AdditionalMount, Group};
 
@@ -159,7 +161,9 @@ impl SetCommand {
         let judged = judge(home, &settings, &group, &group.config.additional_mounts);
         let mut new = judged.iter().skip(kept);
         if let Some(refused) = new.find_map(|judged| judged.as_ref().err()) {
-            return Err(Error::Refused(format!("mount: {refused}; nothing was changed")));
+            let next = first_allowlist(&group).map(|command| format!("; {command}"));
+            let next = next.unwrap_or_default();
+            return Err(Error::Refused(format!("mount: {refused}; nothing was changed{next}")));
         }
         for why in judged.iter().skip(kept).flatten().filter_map(|ok| ok.read_only_because) {
             out::say(&format!("it will be read-only: {why}"));
@@ -167,6 +171,17 @@ impl SetCommand {
         group_config::save(home, &mut store, &group)?;
         let count = group.config.additional_mounts.len();
         out::line(&format!("group {} has {count} additional mounts, {NEXT}", group.folder))
+    }
+}
+
+/// The command that makes the allowlist with what the group wants, if that is what is missing.
+fn first_allowlist(group: &Group) -> Option<String> {
+    match Allowlist::load(&std::env::home_dir()?) {
+        Err(Unusable::Missing { path }) => {
+            let mounts: Vec<_> = group.config.additional_mounts.iter().collect();
+            Some(doctor::allow_command(&path, &mounts))
+        }
+        _ => None,
     }
 }
 

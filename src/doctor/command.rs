@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::credentials::Credential;
 use crate::home::Home;
 use crate::sandbox::find_program;
+use crate::store::AdditionalMount;
 
 /// `rust-claw ARGUMENTS` for this home, as it works where the person types it.
 pub fn own_command(home: &Home, arguments: &str) -> String {
@@ -28,6 +29,16 @@ pub fn key_command(home: &Home, key: Option<&Credential>, environment: &[&str]) 
         Some(name) => format!("unset {name} && {command}"),
         None => command,
     }
+}
+
+/// The command that writes an allowlist, for there is none: agents may read what is mounted there,
+/// and write nowhere.
+pub fn allow_command(path: &Path, mounts: &[&AdditionalMount]) -> String {
+    let folder = path.parent().map(word).unwrap_or_default();
+    let roots: Vec<_> =
+        mounts.iter().map(|mount| serde_json::json!({"path": mount.host_path})).collect();
+    let list = serde_json::json!({"allowedRoots": roots}).to_string().replace('\'', r"'\''");
+    format!("mkdir -p {folder} && printf '%s' '{list}' > {}", word(path))
 }
 
 /// A path as one word of a shell's line; `~` for the user's own folder where that needs no quotes.

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::command::word;
+use super::command::{allow_command, word};
 use super::{Line, Scene};
 use crate::agent::judge_mounts;
 use crate::channel::linked_number;
@@ -213,14 +213,9 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Line> {
     let broken = |path: &PathBuf| format!("mv {0} {0}.broken", word(path));
     let mend = match &unusable {
         Unusable::Missing { path } => {
-            let folder = path.parent().map(word).unwrap_or_default();
-            let roots: Vec<_> = wanting()
-                .flat_map(|group| &group.config.additional_mounts)
-                .map(|mount| serde_json::json!({"path": mount.host_path}))
-                .collect();
-            let list = serde_json::json!({"allowedRoots": roots}).to_string();
-            let list = list.replace('\'', r"'\''");
-            format!("mkdir -p {folder} && printf '%s' '{list}' > {}", word(path))
+            let wanted: Vec<_> =
+                wanting().flat_map(|group| &group.config.additional_mounts).collect();
+            allow_command(path, &wanted)
         }
         Unusable::WritableByOthers { path } => format!("chmod go-w {}", word(path)),
         Unusable::NotOurs { path } => format!("sudo chown \"$(id -un)\" {}", word(path)),

@@ -14,7 +14,7 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
-pub use command::{key_command, own_command};
+pub use command::{allow_command, key_command, own_command};
 pub use model::{Kind, Verdict, ask, kind_of};
 pub use trial::{TrialError, trial};
 

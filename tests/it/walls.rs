@@ -63,6 +63,21 @@ fn h57_the_allowlist_counts_as_it_is_now() {
 }
 
 #[test]
+fn h57_the_first_mount_is_refused_with_the_command_that_allows_it() {
+    let home = home();
+    fs::remove_dir(home.path("user/.config/rust-claw")).expect("it is empty");
+    let add = ["set-mounts", "--group", "g", "--add", "~/code"];
+    let refused = home.run(&add);
+    refused.refused(1, &["there is no", "; nothing was changed; mkdir -p ~/.config/rust-claw && "]);
+    let command = refused.stderr.split("nothing was changed; ").nth(1).expect("a command");
+    home.shell(command, "").ok();
+    home.run(&add).ok();
+    let shown = home.run(&["check-mounts", "--group", "g"]).ok();
+    let line = shown.lines().find(|line| line.contains("/workspace/extra/code")).expect("a line");
+    assert!(line.contains("allowed") && line.contains("read-only"), "{line}");
+}
+
+#[test]
 fn h56_mounts_that_cannot_be_are_refused_and_change_nothing() {
     let home = home();
     allow(&home, r#"{"allowedRoots":[{"path":"/"}]}"#);
