@@ -77,7 +77,7 @@ pub const VARIABLES: [Variable; 23] = [
     ),
     variable(
         "CONTAINER_TIMEOUT",
-        "bound of one turn, in milliseconds",
+        "longest silence of a sandbox, in milliseconds; at least 30 s more than `IDLE_TIMEOUT`",
         "1000 to 86400000",
         "1800000",
     ),
