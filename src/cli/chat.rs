@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 
@@ -208,8 +208,17 @@ fn tell(
 
 /// Lines of a pipe: each is answered before the next is sent.
 fn converse_in_turn(talk: &mut Talk, lines: &Receiver<Piped>) -> Result<(), Error> {
-    let mut refused = 0;
-    for (number, line) in (1_u64..).zip(lines) {
+    let (mut number, mut refused) = (0_u64, 0);
+    loop {
+        let line = match lines.recv_timeout(LOOK_INTERVAL) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                talk.check_signals()?;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        number += 1;
         let text = match line? {
             Ok(line) => String::from_utf8(line).map_err(|_| {
                 Error::Refused(format!("line {number} of standard input is not UTF-8"))

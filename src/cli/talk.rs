@@ -192,6 +192,12 @@ impl Talk {
         Ok(())
     }
 
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub(super) fn check_signals(&self) -> Result<(), Error> {
+        self.server.check_signals()
+    }
+
     /// Sleeps until something may have changed. Serves from now on, should the daemon have gone.
     ///
     /// # Errors

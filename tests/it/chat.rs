@@ -1,6 +1,10 @@
 //! `chat`: lines of a pipe, and a person at a terminal.
 
-use crate::support::{Home, Terminal, program};
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Home, Terminal, program, wait_for};
 
 #[test]
 fn piped_lines_are_answered_in_order() {
@@ -95,4 +99,14 @@ fn a_partial_answer_is_shown_before_the_turn_ends() {
     terminal.expect("Andy> part 1");
     terminal.press("\u{3}");
     assert_eq!(Some(0), terminal.end());
+}
+
+#[test]
+fn a_piped_chat_that_waits_for_its_next_line_ends_by_a_signal() {
+    let home = Home::new();
+    let mut command = home.command(&["chat"]);
+    let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+    wait_for("that it serves", || !home.json(&["status", "--json"])["daemon"].is_null());
+    kill_process(Pid::from_child(&chat), Signal::TERM).expect("it lives");
+    assert_eq!(Some(130), chat.wait().expect("it ends").code());
 }

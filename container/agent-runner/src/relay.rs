@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::Builder;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -49,6 +50,8 @@ fn accept(listener: &TcpListener, socket: &'static Path) {
             Ok((connection, _)) => connection,
             Err(error) => {
                 note(format_args!("the relay could not accept: {error}"));
+                // Files that run out come back when others are closed.
+                std::thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
         };
@@ -57,6 +60,9 @@ fn accept(listener: &TcpListener, socket: &'static Path) {
         }
     }
 }
+
+/// After a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Room for one connection, free again when this is dropped.
 struct Slot(Receiver<()>);
