@@ -107,6 +107,8 @@ fn a_piped_chat_that_waits_for_its_next_line_ends_by_a_signal() {
     let mut command = home.command(&["chat"]);
     let mut chat = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
     wait_for("that it serves", || !home.json(&["status", "--json"])["daemon"].is_null());
+    // Whoever waits for its end closes it.
+    let _input = chat.stdin.take();
     kill_process(Pid::from_child(&chat), Signal::TERM).expect("it lives");
     assert_eq!(Some(130), chat.wait().expect("it ends").code());
 }
