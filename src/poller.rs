@@ -134,6 +134,26 @@ mod tests {
     use crate::ids::UnixMs;
     use crate::store::{ContainerConfig, NewGroup, NewMessage};
 
+    /// A group that is woken by its name, with this chat.
+    fn family(jid: ChatJid) -> NewGroup {
+        NewGroup {
+            jid,
+            name: "Family".to_owned(),
+            folder: GroupFolder::new("family").expect("a good name"),
+            trigger_name: None,
+            requires_trigger: true,
+            is_main: false,
+            attach: false,
+            config: ContainerConfig::default(),
+        }
+    }
+
+    fn poller<'a>(store: &'a Store, words: &'a Sender<Word>) -> Poller<'a> {
+        let groups = folders(store).expect("readable");
+        let (seen, version) = (Seq(0), 0);
+        Poller { store, words, seen, groups, removed_count: 0, retry_count: 0, version }
+    }
+
     #[test]
     fn what_wakes_nobody_does_not_end_the_reading() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -155,34 +175,15 @@ mod tests {
             is_group: false,
             history: false,
         };
-        let family = GroupFolder::new("family").expect("a good name");
         let quiet = ChatJid::new("script:family").expect("an address");
-        let new = NewGroup {
-            jid: quiet.clone(),
-            name: "Family".to_owned(),
-            folder: family,
-            trigger_name: None,
-            requires_trigger: true,
-            is_main: false,
-            attach: false,
-            config: ContainerConfig::default(),
-        };
-        store.register_group(&new, UnixMs(1)).expect("nothing is taken");
+        store.register_group(&family(quiet.clone()), UnixMs(1)).expect("nothing is taken");
         let count = 2 * LOOK_MAX + 10;
         let mut all: Vec<NewMessage> =
             (0..count).map(|number| message(number, quiet.clone())).collect();
         all.push(message(count, ChatJid::local(&GroupFolder::main())));
         store.accept(&all, "Andy", UnixMs(1)).expect("no fault");
         let (words, heard) = crossbeam_channel::unbounded();
-        let mut poller = Poller {
-            store: &store,
-            words: &words,
-            seen: Seq(0),
-            groups: folders(&store).expect("readable"),
-            removed_count: 0,
-            retry_count: 0,
-            version: 0,
-        };
+        let mut poller = poller(&store, &words);
         let looks = std::iter::from_fn(|| poller.look().ok()?.ok());
         assert_eq!(3, looks.take_while(|more| *more).count() + 1, "the last is not full");
         let told: Vec<Word> = heard.try_iter().collect();
@@ -197,27 +198,9 @@ mod tests {
         let open = || Store::open(&home.database()).expect("a new database");
         let (store, mut other) = (open(), open());
         let group = GroupFolder::new("family").expect("a good name");
-        let new = NewGroup {
-            jid: ChatJid::local(&group),
-            name: "Family".to_owned(),
-            folder: group.clone(),
-            trigger_name: None,
-            requires_trigger: false,
-            is_main: false,
-            attach: false,
-            config: ContainerConfig::default(),
-        };
-        other.register_group(&new, UnixMs(1)).expect("nothing is taken");
+        other.register_group(&family(ChatJid::local(&group)), UnixMs(1)).expect("nothing is taken");
         let (words, heard) = crossbeam_channel::unbounded();
-        let mut poller = Poller {
-            store: &store,
-            words: &words,
-            seen: Seq(0),
-            groups: folders(&store).expect("readable"),
-            removed_count: 0,
-            retry_count: 0,
-            version: 0,
-        };
+        let mut poller = poller(&store, &words);
         assert!(matches!(poller.look(), Ok(Ok(false))));
         assert!(heard.is_empty(), "nothing happened yet");
         other.unregister_group(&group, UnixMs::now()).expect("it is there");

@@ -307,6 +307,7 @@ impl Store {
 
 /// Why a slot is not made up for.
 pub(super) const MISSED: &str = "the program was not running when it was due";
+
 /// Takes back what waits of a task.
 pub(super) fn withdraw(
     conn: &Connection,
@@ -314,10 +315,7 @@ pub(super) fn withdraw(
     why: &str,
     now: UnixMs,
 ) -> rusqlite::Result<()> {
-    let sql = "UPDATE task_runs INDEXED BY task_runs_live
-               SET status = 'withdrawn', error = ?, ended_at_ms = ?
-               WHERE task_id = ? AND status = 'running' AND run_id IS NULL";
-    conn.prepare_cached(sql)?.execute((why, now, task)).map(drop)
+    take_back(conn, "task_id = ?1", task.as_str(), why, now)
 }
 
 /// Takes back what waits of the tasks of a group.
@@ -327,11 +325,23 @@ pub(super) fn withdraw_all(
     why: &str,
     now: UnixMs,
 ) -> rusqlite::Result<()> {
-    let sql = "UPDATE task_runs INDEXED BY task_runs_waiting
-               SET status = 'withdrawn', error = ?, ended_at_ms = ?
-               WHERE status = 'running' AND run_id IS NULL
-                 AND task_id IN (SELECT id FROM tasks WHERE folder = ?)";
-    conn.execute(sql, (why, now, folder)).map(drop)
+    let which = "task_id IN (SELECT id FROM tasks WHERE folder = ?1)";
+    take_back(conn, which, folder.as_str(), why, now)
+}
+
+fn take_back(
+    conn: &Connection,
+    which: &'static str,
+    key: &str,
+    why: &str,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let sql = format!(
+        "UPDATE task_runs INDEXED BY task_runs_live
+         SET status = 'withdrawn', error = ?2, ended_at_ms = ?3
+         WHERE {which} AND status = 'running' AND run_id IS NULL"
+    );
+    conn.prepare_cached(&sql)?.execute((key, why, now)).map(drop)
 }
 
 fn withdrawn(why: &str) -> TaskEnd {
